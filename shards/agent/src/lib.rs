@@ -1,0 +1,17 @@
+//! The contract between an agent and the turn that runs it.
+//!
+//! A packet meets these in order: it arrives on a [`Flow`], its Call-ID names the owner ([`ShardHash`]), an agent reads
+//! the time as [`Now`] and puts its messages into an [`Outbox`]; what must come back to us unforged carries a seal
+//! ([`Seal`]). Nothing here reads a clock, a socket or entropy.
+
+mod flow;
+mod now;
+mod outbox;
+mod owner;
+mod seal;
+
+pub use flow::{ConnectionId, Flow, ListenerId, Received};
+pub use now::Now;
+pub use outbox::{Draft, Outbox, Outgoing, RingFull, Ticket};
+pub use owner::ShardHash;
+pub use seal::{Seal, Secret};
