@@ -50,11 +50,6 @@ impl Transport {
         self != Self::Udp
     }
 
-    /// Whether its payload is hidden from the path (what `sips` asks for, RFC 3261 §19.1).
-    pub fn is_secure(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
-    }
-
     /// Where it is reached when no port is given (§19.1.2; RFC 7118 §5.2.4).
     pub fn default_port(self) -> u16 {
         match self {

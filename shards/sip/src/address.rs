@@ -1,0 +1,179 @@
+//! Addresses: name-addr and addr-spec with their parameters (RFC 3261 §20.10, §20.20, §20.30, §20.34, §20.39).
+
+use crate::{
+    Error, HeaderName, Param, Params, Uri,
+    lex::{BARE, BRACKETED, Cursor, DISPLAY, is_word, trim},
+};
+
+/// One value of From, To, Contact, Route, Record-Route, Path or Service-Route.
+#[derive(Clone, Copy, Debug)]
+pub struct Address<'b> {
+    /// The whole value, without white space around it.
+    pub raw: &'b [u8],
+    /// The display name as it stands, quotes included; empty where there is none.
+    pub display: &'b [u8],
+    /// The URI's octets, without angle brackets.
+    pub uri: &'b [u8],
+    /// The header parameters.
+    pub params: Params<'b>,
+    /// The `tag` parameter (§19.3).
+    pub tag: Option<&'b [u8]>,
+}
+
+/// The value breaks the grammar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadAddress;
+
+impl<'b> Address<'b> {
+    /// Takes one value; a comma or the end follows. An addr-spec
+    /// without angle brackets ends at a comma too.
+    #[inline]
+    pub(crate) fn parse(at: &mut Cursor<'b>) -> Result<Self, BadAddress> {
+        at.skip_lws();
+        let start = at.rest();
+        let display = display_name(at)?;
+        let uri;
+        if at.eat(b'<') {
+            // RFC 4475 §3.1.2.14: white space has no place inside the brackets.
+            uri = at.run(BRACKETED);
+            if uri.is_empty() || !at.eat(b'>') {
+                return Err(BadAddress);
+            }
+        } else {
+            // §20: without angle brackets every parameter is the header's, and a comma or question mark is not allowed.
+            uri = at.run(BARE);
+            if uri.is_empty() || !display.is_empty() {
+                return Err(BadAddress);
+            }
+        }
+        let (params, tag) = params_with_tag(at)?;
+        let raw = &start[..start.len() - at.rest().len()];
+        at.skip_lws();
+        if !matches!(at.peek(), None | Some(b',')) {
+            return Err(BadAddress);
+        }
+        Ok(Self { raw, display, uri, params, tag })
+    }
+
+    /// The one address that `value` is, all of it.
+    pub fn from_value(value: &'b [u8]) -> Option<Self> {
+        let mut at = Cursor::new(value);
+        Self::parse(&mut at).ok().filter(|_| at.is_at_end())
+    }
+
+    /// The addresses of a comma-separated list, such as a stored Path.
+    pub fn list(values: &'b [u8]) -> impl Iterator<Item = Result<Self, Error>> + use<'b> {
+        Addresses::new(HeaderName::Path, values)
+    }
+
+    /// The URI parsed.
+    pub fn parse_uri(&self) -> Result<Uri<'b>, Error> {
+        Uri::parse(self.uri)
+    }
+}
+
+#[inline]
+fn params_with_tag<'b>(at: &mut Cursor<'b>) -> Result<(Params<'b>, Option<&'b [u8]>), BadAddress> {
+    let (mut tag, mut is_single) = (None, true);
+    let keep_tag = |p: Param<'b>| {
+        if is_word(p.name, "tag") {
+            is_single &= tag.is_none();
+            tag = p.value;
+        }
+    };
+    let params = Params::parse(at, keep_tag).map_err(|_| BadAddress)?;
+    // §7.3.1: a parameter stands once. With two tags it would depend on the reader which dialog is meant.
+    if is_single { Ok((params, tag)) } else { Err(BadAddress) }
+}
+
+/// Takes `display-name LAQUOT` up to the bracket; takes nothing where an addr-spec begins.
+#[inline]
+fn display_name<'b>(at: &mut Cursor<'b>) -> Result<&'b [u8], BadAddress> {
+    if at.peek() == Some(b'<') {
+        return Ok(&[]);
+    }
+    let mut ahead = *at;
+    let quoted = ahead.peek() == Some(b'"');
+    if quoted {
+        ahead.quoted().ok_or(BadAddress)?;
+    } else {
+        // §25.1: display-name = *(token LWS) / quoted-string.
+        ahead.run(DISPLAY);
+    }
+    let taken = trim(&at.rest()[..at.rest().len() - ahead.rest().len()]);
+    ahead.skip_lws();
+    if ahead.peek() == Some(b'<') {
+        *at = ahead;
+        return Ok(taken);
+    }
+    if quoted { Err(BadAddress) } else { Ok(&[]) }
+}
+
+/// The values of a header that is a list of addresses.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses<'b> {
+    at: Option<Cursor<'b>>,
+    name: HeaderName,
+}
+
+impl<'b> Addresses<'b> {
+    pub(crate) fn new(name: HeaderName, value: &'b [u8]) -> Self {
+        Self { at: Some(Cursor::new(value)), name }
+    }
+}
+
+impl<'b> Iterator for Addresses<'b> {
+    type Item = Result<Address<'b>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut at = self.at.take()?;
+        let address = Address::parse(&mut at).map_err(|_| Error::Malformed(self.name));
+        if address.is_ok() && at.eat(b',') {
+            self.at = Some(at);
+        }
+        Some(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(value: &str) -> Option<Address<'_>> {
+        Address::from_value(value.as_bytes())
+    }
+
+    #[test]
+    fn all_three_forms_are_read() {
+        let a = one("\"J Rosenberg \\\\\\\"\"  <sip:jdrosen@example.com>\r\n ; tag = 98asjd8").unwrap();
+        assert_eq!((a.uri, a.tag), (&b"sip:jdrosen@example.com"[..], Some(&b"98asjd8"[..])));
+        let a = one("caller<sip:caller@example.com>;tag=323").unwrap();
+        assert_eq!((a.display, a.uri), (&b"caller"[..], &b"sip:caller@example.com"[..]));
+        let a = one("sip:vivekg@example.com;tag=1918181833n").unwrap();
+        assert_eq!((a.uri, a.tag), (&b"sip:vivekg@example.com"[..], Some(&b"1918181833n"[..])));
+        assert!(one("Watson, Thomas <sip:t.watson@example.org>").is_none());
+    }
+
+    #[test]
+    fn a_list_is_split_at_its_own_commas_only() {
+        let value = b"\"a, b\" <sip:x@y?h=1,2>;q=0.5, <sip:p@q>,sip:z@w";
+        let uris: Vec<_> = Addresses::new(HeaderName::Contact, value).map(|a| a.unwrap().uri).collect();
+        assert_eq!(uris, [&b"sip:x@y?h=1,2"[..], b"sip:p@q", b"sip:z@w"]);
+    }
+
+    #[test]
+    fn unbalanced_and_spaced_values_are_faults() {
+        for bad in [
+            "\"Mr. J. User <sip:j.user@example.com>",
+            "< sip:a@b>",
+            "<sip:a@b",
+            "<>",
+            "",
+            "sip:a@b?Route=c",
+            "a <sip:b@c> d",
+            "<sip:b@c>;tag=1;tag=2",
+        ] {
+            assert!(one(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The short headers: CSeq, lists of tokens.
+
+use crate::{
+    Error, HeaderName, Method,
+    lex::{Cursor, is_lws},
+};
+
+/// CSeq (RFC 3261 §20.16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CSeq<'b> {
+    /// The sequence number. §8.1.1.5 keeps it below 2^31; what fits 32 bits is taken.
+    pub number: u32,
+    /// The method.
+    pub method: Method<'b>,
+}
+
+impl<'b> CSeq<'b> {
+    pub(crate) fn parse(value: &'b [u8]) -> Result<Self, Error> {
+        let bad = Error::Malformed(HeaderName::CSeq);
+        let mut at = Cursor::new(value);
+        let number = at.number().ok_or(bad)?;
+        if !at.peek().is_some_and(is_lws) {
+            return Err(bad);
+        }
+        at.skip_lws();
+        let method = at.token().filter(|_| at.is_at_end()).ok_or(bad)?;
+        Ok(Self { number, method: Method::new(method) })
+    }
+}
+
+/// The values of one header line that is a list of tokens. What is no token ends it.
+pub(crate) struct Tokens<'b>(Cursor<'b>);
+
+impl<'b> Tokens<'b> {
+    pub(crate) fn new(value: &'b [u8]) -> Self {
+        Self(Cursor::new(value))
+    }
+}
+
+impl<'b> Iterator for Tokens<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        self.0.skip_lws();
+        // Empty list elements are passed over.
+        while self.0.eat_separator(b',') {}
+        self.0.token()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cseq_is_a_number_and_a_method() {
+        let cseq = CSeq::parse(b"0009\r\n  INVITE").unwrap();
+        assert_eq!((cseq.number, cseq.method), (9, Method::Invite));
+        for bad in [&b"36893488147419103232 REGISTER"[..], b"INVITE", b"1", b"1INVITE", b"1 INVITE x", b""] {
+            assert_eq!(CSeq::parse(bad), Err(Error::Malformed(HeaderName::CSeq)), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn token_lists_pass_over_empty_elements() {
+        let all: Vec<_> = Tokens::new(b"a,, b ,\r\n c").collect();
+        assert_eq!(all, [b"a", b"b", b"c"]);
+    }
+}
