@@ -1,6 +1,6 @@
 //! Where a message came from and where one goes: listener, transport, peer, connection.
 
-use sip::Transport;
+use sip::{Rport, Transport, Via};
 use std::net::SocketAddr;
 
 /// Index of a `[[listen]]` entry after expansion, in the order of the configuration. Every shard of every process
@@ -16,7 +16,7 @@ pub struct ConnectionId {
     pub shard: u16,
     /// Slot in the owner's table.
     pub slot: u32,
-    /// Differs each time the slot is used again.
+    /// Differs each time the slot is used again, and from those of a run before.
     pub generation: u32,
 }
 
@@ -34,6 +34,21 @@ pub struct Flow {
     pub peer: SocketAddr,
     /// The connection, on stream transports.
     pub connection: Option<ConnectionId>,
+}
+
+impl Flow {
+    /// The path that the response to a request takes which came on this one with `via` on top (RFC 3261 §18.2.2).
+    ///
+    /// `maddr` is not honoured: it would let anybody aim our answers at whom he likes.
+    pub fn for_response(&self, via: &Via<'_>) -> Self {
+        let mut flow = *self;
+        // RFC 3581 §4: to where it came from, if asked. Else to the port that the sender says he listens at. A stream's
+        // response goes over its connection.
+        if !self.transport.is_reliable() && via.rport == Rport::Absent {
+            flow.peer.set_port(via.port_or_default());
+        }
+        flow
+    }
 }
 
 /// A whole message as the edge hands it to a shard: one datagram, or one frame of a stream.

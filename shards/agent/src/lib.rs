@@ -1,15 +1,19 @@
 //! The contract between an agent and the turn that runs it.
 //!
-//! A packet meets these in order: it arrives on a [`Flow`], its Call-ID names the owner ([`ShardHash`]), an agent reads
+//! A packet meets these in order: it arrives on a [`Flow`], its Call-ID names the owner ([`ShardHash`]), its Request-URI may
+//! name a domain of ours ([`Domains`]), an agent reads
 //! the time as [`Now`] and puts its messages into an [`Outbox`]; what must come back to us unforged carries a seal
 //! ([`Seal`]). Nothing here reads a clock, a socket or entropy.
 
+mod counters;
+mod domains;
 mod flow;
 mod now;
 mod outbox;
 mod owner;
 mod seal;
 
+pub use domains::Domains;
 pub use flow::{ConnectionId, Flow, ListenerId, Received};
 pub use now::Now;
 pub use outbox::{Draft, Outbox, Outgoing, RingFull, Ticket};

@@ -1,7 +1,8 @@
 //! What agents want done: messages to send, records to keep. The edge does it at the end of the turn.
 
-use crate::{Flow, Received};
+use crate::{ConnectionId, Flow, Received};
 use bumpalo::{Bump, collections::Vec as BumpVec};
+use std::net::SocketAddr;
 
 /// Names a record handed to the journal: the how-many-eth of this shard. Tickets are settled in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,7 @@ pub struct Outbox<'t> {
     arena: &'t Bump,
     outgoing: BumpVec<'t, Outgoing<'t>>,
     passed_on: BumpVec<'t, (u16, Received<'t>)>,
+    aliases: BumpVec<'t, (ConnectionId, SocketAddr)>,
     room: &'t mut [u32],
     journal: &'t mut Vec<u8>,
     next_ticket: &'t mut u64,
@@ -54,6 +56,7 @@ impl<'t> Outbox<'t> {
             arena,
             outgoing: BumpVec::with_capacity_in(64, arena),
             passed_on: BumpVec::new_in(arena),
+            aliases: BumpVec::new_in(arena),
             room,
             journal,
             next_ticket,
@@ -77,7 +80,7 @@ impl<'t> Outbox<'t> {
 
     /// Sends a message of our own on `flow`.
     pub fn send_draft(&mut self, flow: Flow, draft: Draft<'t>) {
-        let slices = self.arena.alloc([&*draft.into_bump_slice()]);
+        let slices = self.arena.alloc([draft.into_bump_slice() as &[u8]]);
         self.send(flow, slices);
     }
 
@@ -87,6 +90,12 @@ impl<'t> Outbox<'t> {
         *room = room.checked_sub(1).ok_or(RingFull)?;
         self.passed_on.push((owner, Received { passed: true, ..message }));
         Ok(())
+    }
+
+    /// Lets later sends to `address` reuse `connection` (RFC 5923 §5), unless another connection has that address. Whether
+    /// its peer may ask for that is the caller's to know.
+    pub fn alias(&mut self, connection: ConnectionId, address: SocketAddr) {
+        self.aliases.push((connection, address));
     }
 
     /// Hands one record to the journal. `write` appends it, framed by the store; the ticket tells it later.
@@ -105,6 +114,16 @@ impl<'t> Outbox<'t> {
     /// What goes to other shards so far, with the shard.
     pub fn passed_on(&self) -> &[(u16, Received<'t>)] {
         &self.passed_on
+    }
+
+    /// The aliases asked for so far.
+    pub fn aliases(&self) -> &[(ConnectionId, SocketAddr)] {
+        &self.aliases
+    }
+
+    /// The records so far, for the edge to take, and the ticket after theirs.
+    pub fn records(&mut self) -> (&mut Vec<u8>, Ticket) {
+        (self.journal, Ticket(*self.next_ticket))
     }
 }
 
@@ -131,6 +150,7 @@ mod tests {
         out.send_draft(flow, draft);
         assert_eq!(out.persist(|j| j.push(1)), Ticket(5));
         assert_eq!(out.persist(|j| j.push(2)), Ticket(6));
+        assert_eq!(out.records(), (&mut vec![1, 2], Ticket(7)));
         assert_eq!(
             out.outgoing().iter().map(|o| o.to_vec()).collect::<Vec<_>>(),
             [b"one piece".to_vec(), b"two".to_vec()]
