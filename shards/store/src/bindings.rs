@@ -1,0 +1,535 @@
+//! The table of bindings: what a location service answers from (RFC 3261 §10, §16.5).
+//!
+//! One concurrent map for the whole process, because a request is owned by its Call-ID and a binding by its AOR: any
+//! shard reads and writes any AOR. The map is keyed by the records themselves, which know their AOR, so that an AOR costs
+//! one slot of 24 octets and one allocation; the slot keeps the hash, so that the table grows without touching a record.
+//! It is cut into 1024 parts with a lock each: a part of a table of a million is
+//! grown, or read for a listing, in a fraction of a millisecond, and two shards seldom meet in one.
+//!
+//! The rule that durability rests on: for every AOR the table holds the record of the highest version that stands, until
+//! that record's `forget_at`. Until then the journal must keep it (it overrules older ones), after it nobody needs it.
+//!
+//! A closure that runs inside a method holds a lock and must not call the table again.
+
+use crate::binding::Binding;
+use crate::hash::{AorId, KeyedHash};
+use crate::journal;
+use crate::record::{Draft, Record, TooLong};
+use dashmap::{DashMap, SharedValue};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Parts of the map.
+const PARTS: usize = 1024;
+
+/// Most undone updates which are remembered for those that were built upon them; the oldest go first.
+const MAX_UNDONE: usize = 4096;
+
+/// What dashmap keeps in a part: key and value.
+type Slot = (Record, SharedValue<AorId>);
+
+/// The bindings of all AORs.
+#[derive(Debug)]
+pub struct Bindings {
+    map: DashMap<Record, AorId, KeyedHash>,
+    hash: KeyedHash,
+    version: AtomicU64,
+    aors: AtomicU64,
+    bindings: AtomicU64,
+    journal_octets: AtomicU64,
+    /// Undone updates that others were built upon, and what was before them.
+    undone: Mutex<BTreeMap<u64, Option<Record>>>,
+    /// AORs to look at when the replay ends.
+    forgettable: Mutex<Vec<AorId>>,
+}
+
+/// What an update did.
+#[derive(Debug)]
+pub struct Updated {
+    /// The version that the new record has.
+    pub version: u64,
+    /// The record before it, for [`Bindings::restore`].
+    pub previous: Option<Record>,
+    /// Set when no wheel knows the AOR yet: the caller's must, from this second on.
+    pub arm: Option<(AorId, u64)>,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// AORs that have a binding, which may have run out since the last sweep.
+    pub aors: u64,
+    /// Their bindings.
+    pub bindings: u64,
+    /// What all records, tombstones too, take as frames of the journal.
+    pub journal_octets: u64,
+}
+
+impl Bindings {
+    /// An empty table. `key` is secret (see [`AorId`]).
+    pub fn new(key: [u8; 16]) -> Self {
+        let hash = KeyedHash::new(key);
+        Self {
+            map: DashMap::with_hasher_and_shard_amount(hash.clone(), PARTS),
+            hash,
+            version: AtomicU64::new(0),
+            aors: AtomicU64::new(0),
+            bindings: AtomicU64::new(0),
+            journal_octets: AtomicU64::new(0),
+            undone: Mutex::default(),
+            forgettable: Mutex::default(),
+        }
+    }
+
+    /// Shows `read` the record of `aor` if it has a binding that holds at `now`. The record may have others beside it:
+    /// [`Record::live`] tells them apart.
+    pub fn lookup<R>(&self, aor: &str, now: u64, read: impl FnOnce(&Record) -> R) -> Option<R> {
+        let id = self.hash.of(aor);
+        let part = self.map.shards()[self.part(id)].read();
+        let (record, _) = part.get(id.0, slot_of(id, aor.as_bytes()))?;
+        record.live(now).next().is_some().then(|| read(record))
+    }
+
+    /// Replaces the record of `aor`. `decide` sees the one in force, whose bindings may have run out, and packs the
+    /// bindings that the AOR is to have; none makes a tombstone. If it refuses, nothing changes. `journal` sees the new
+    /// record, and puts it into the journal, before anybody else does.
+    pub fn update<E: From<TooLong>>(
+        &self,
+        aor: &str,
+        decide: impl FnOnce(Option<&Record>, &mut Draft) -> Result<(), E>,
+        journal: impl FnOnce(&Record),
+    ) -> Result<Updated, E> {
+        let id = self.hash.of(aor);
+        let mut part = self.map.shards()[self.part(id)].write();
+        let current = part.get_mut(id.0, slot_of(id, aor.as_bytes())).map(|(record, _)| record);
+        let mut draft = Draft::default();
+        decide(current.as_deref(), &mut draft)?;
+        // Under the AOR's lock, so the versions of one AOR rise in the order of its updates.
+        let version = self.version.fetch_add(1, Relaxed) + 1;
+        let record = draft.seal(version, aor, current.as_ref().map_or(0, |record| record.forget_at()))?;
+        journal(&record);
+        self.count(Change::of(current.as_deref(), Some(&record)));
+        let arm = current.is_none().then(|| (id, record.due()));
+        let previous = match current {
+            Some(current) => Some(std::mem::replace(current, record)),
+            None => {
+                part.insert_entry(id.0, (record, SharedValue::new(id)), slot_hash);
+                None
+            }
+        };
+        Ok(Updated { version, previous, arm })
+    }
+
+    /// Undoes the update of `aor` that made version `ours`, which could not be kept: if that still stands, `previous`
+    /// takes its place again. If a later update stands, it stays; should it be undone too, in any order and by any
+    /// shard, then not to our record but to `previous`.
+    pub fn restore(&self, aor: &str, ours: u64, previous: Option<Record>) {
+        let id = self.hash.of(aor);
+        let mut part = self.map.shards()[self.part(id)].write();
+        let Some((current, _)) = part.get_mut(id.0, slot_of(id, aor.as_bytes())) else {
+            return;
+        };
+        let mut undone = self.undone.lock().expect(NO_PANIC);
+        if current.version() != ours {
+            undone.insert(ours, previous);
+            if undone.len() > MAX_UNDONE {
+                undone.pop_first();
+            }
+            return;
+        }
+        let mut previous = previous;
+        while let Some(before) = previous.as_ref().and_then(|record| undone.remove(&record.version())) {
+            previous = before;
+        }
+        self.count(Change::of(Some(current), previous.as_ref()));
+        match previous {
+            Some(previous) => *current = previous,
+            None => drop(part.remove_entry(id.0, slot_of(id, aor.as_bytes()))),
+        }
+    }
+
+    /// A wheel's item came due: drops the AOR's bindings that have run out, telling `dropped` of each, and the whole
+    /// record once it may be forgotten. Gives the second to look again, or None when nothing is left to look at.
+    ///
+    /// A record that was refreshed meanwhile is only looked at. One whose binding was shortened is swept when the longer
+    /// time is over: until then lookups filter it by its time.
+    pub fn expire(&self, id: AorId, now: u64, mut dropped: impl FnMut(&str, &Binding<'_>)) -> Option<u64> {
+        let mut part = self.map.shards()[self.part(id)].write();
+        let (current, _) = part.get_mut(id.0, |(_, slot_id)| *slot_id.get() == id)?;
+        if current.due() > now {
+            return Some(current.due());
+        }
+        let mut draft = Draft::default();
+        for binding in current.bindings() {
+            if binding.is_live(now) {
+                draft.push(&binding).expect("a part of a record is no longer than the record");
+            } else {
+                dropped(current.aor(), &binding);
+            }
+        }
+        // The version stays: what the journal has under it says the same at this hour.
+        let rest = draft
+            .seal(current.version(), current.aor(), current.forget_at())
+            .expect("a record's AOR is no longer than an AOR may be");
+        if rest.is_empty() && rest.forget_at() <= now {
+            self.count(Change::of(Some(current), None));
+            part.remove_entry(id.0, slot_of(id, rest.aor_octets()));
+            return None;
+        }
+        self.count(Change::of(Some(current), Some(&rest)));
+        let due = rest.due();
+        *current = rest;
+        Some(due)
+    }
+
+    /// Takes in records of the journal, say those of one segment: each unless one of a higher version is there. What may be
+    /// forgotten at `now` is noted for [`Self::finish_replay`]. Order does not matter, and several threads may load at once.
+    pub fn load(&self, records: impl IntoIterator<Item = Record>, now: u64) {
+        // What is counted here is shared with other threads only at the end; and each record is read while it is in the
+        // cache, for a second pass over a million of them would take as long again.
+        let (mut version, mut change, mut forgettable) = (0, Change::default(), Vec::new());
+        for record in records {
+            let id = self.hash.of_octets(record.aor_octets());
+            version = version.max(record.version());
+            if record.forget_at() <= now {
+                forgettable.push(id);
+            }
+            let mut part = self.map.shards()[self.part(id)].write();
+            match part.get_mut(id.0, slot_of(id, record.aor_octets())) {
+                Some((present, _)) if present.version() >= record.version() => {}
+                Some((present, _)) => {
+                    change.add(Some(present), Some(&record));
+                    *present = record;
+                }
+                None => {
+                    change.add(None, Some(&record));
+                    part.insert_entry(id.0, (record, SharedValue::new(id)), slot_hash);
+                }
+            }
+        }
+        self.version.fetch_max(version, Relaxed);
+        self.count(change);
+        self.forgettable.lock().expect(NO_PANIC).append(&mut forgettable);
+    }
+
+    /// Ends a replay: forgets what may be forgotten at `now`. Until here it had to overrule older records.
+    pub fn finish_replay(&self, now: u64) {
+        for id in std::mem::take(&mut *self.forgettable.lock().expect(NO_PANIC)) {
+            self.expire(id, now, |_, _| {});
+        }
+    }
+
+    /// After a replay, gives one of `parts` shards its share of all AORs for its wheel: who, and when to look.
+    pub fn arm(&self, part: u16, parts: u16, mut each: impl FnMut(AorId, u64)) {
+        for entry in self.map.iter() {
+            let id = *entry.value();
+            if id.0 % u64::from(parts) == u64::from(part) {
+                each(id, entry.key().due());
+            }
+        }
+    }
+
+    /// Shows `each` the records whose AOR begins with `prefix` and which have a binding at `now`, at most `limit` of
+    /// them, in no order.
+    pub fn list(&self, prefix: &str, now: u64, limit: usize, mut each: impl FnMut(&Record)) {
+        let listed =
+            |record: &Record| record.aor_octets().starts_with(prefix.as_bytes()) && record.live(now).next().is_some();
+        self.map.iter().filter(|entry| listed(entry.key())).take(limit).for_each(|entry| each(entry.key()));
+    }
+
+    /// Whether this very record stands in the table, so that the journal must keep it. False for one that was superseded,
+    /// undone, or forgotten.
+    pub fn holds(&self, record: &Record) -> bool {
+        let id = self.hash.of_octets(record.aor_octets());
+        self.map.shards()[self.part(id)]
+            .read()
+            .get(id.0, slot_of(id, record.aor_octets()))
+            .is_some_and(|(present, _)| present.version() == record.version())
+    }
+
+    /// How much there is, up to what other shards are just changing.
+    pub fn census(&self) -> Census {
+        Census {
+            aors: self.aors.load(Relaxed),
+            bindings: self.bindings.load(Relaxed),
+            journal_octets: self.journal_octets.load(Relaxed),
+        }
+    }
+
+    /// The part of the map that has `id`.
+    fn part(&self, id: AorId) -> usize {
+        self.map.determine_shard(id.0 as usize)
+    }
+
+    fn count(&self, change: Change) {
+        for (counter, change) in [&self.aors, &self.bindings, &self.journal_octets].into_iter().zip(change.0) {
+            // Most updates are refreshes, and change nothing.
+            if change != 0 {
+                counter.fetch_add(change, Relaxed);
+            }
+        }
+    }
+}
+
+/// By how much AORs, bindings and journal octets change. A decrease is a number that wraps to it.
+#[derive(Clone, Copy, Default)]
+struct Change([u64; 3]);
+
+impl Change {
+    fn of(old: Option<&Record>, new: Option<&Record>) -> Self {
+        let mut change = Self::default();
+        change.add(old, new);
+        change
+    }
+
+    fn add(&mut self, old: Option<&Record>, new: Option<&Record>) {
+        let measure = |record: Option<&Record>| {
+            let bindings = record.map_or(0, Record::len) as u64;
+            let octets = record.map_or(0, |record| journal::framed_octets(record.octets().len())) as u64;
+            [u64::from(bindings > 0), bindings, octets]
+        };
+        for ((sum, old), new) in self.0.iter_mut().zip(measure(old)).zip(measure(new)) {
+            *sum = sum.wrapping_add(new).wrapping_sub(old);
+        }
+    }
+}
+
+/// Why the locks of this module are never poisoned.
+const NO_PANIC: &str = "nothing panics while it is held";
+
+/// Tells the slot of an AOR from others in its part.
+fn slot_of(id: AorId, aor: &[u8]) -> impl Fn(&Slot) -> bool {
+    move |(record, slot_id)| *slot_id.get() == id && record.aor_octets() == aor
+}
+
+fn slot_hash((_, id): &Slot) -> u64 {
+    id.get().0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Wheel;
+    use crate::binding::tests::typical;
+    use crate::record::tests::sealed;
+
+    const ALICE: &str = "alice@example.com";
+    const NOW: u64 = 1_800_000_000;
+
+    fn table() -> Bindings {
+        Bindings::new([7; 16])
+    }
+
+    fn until(expires_at: u64) -> Binding<'static> {
+        Binding { expires_at, ..typical() }
+    }
+
+    /// Gives `aor` these bindings.
+    fn put(table: &Bindings, aor: &str, bindings: &[Binding<'_>]) -> Updated {
+        table
+            .update::<TooLong>(aor, |_, draft| bindings.iter().try_for_each(|binding| draft.push(binding)), |_| {})
+            .unwrap()
+    }
+
+    fn expiries(table: &Bindings, aor: &str, now: u64) -> Option<Vec<u64>> {
+        table.lookup(aor, now, |record| record.live(now).map(|b| b.expires_at).collect())
+    }
+
+    #[test]
+    fn an_update_is_seen_counted_and_journaled_with_the_next_version() {
+        let table = table();
+        let mut journaled = Vec::new();
+        let first = put(&table, ALICE, &[until(NOW + 60), until(NOW + 90)]);
+        let second = table
+            .update::<TooLong>(
+                ALICE,
+                |current, draft| draft.push(&current.unwrap().bindings().next().unwrap()),
+                |record| journaled.push(record.version()),
+            )
+            .unwrap();
+        assert_eq!((first.version, second.version, journaled), (1, 2, vec![2]));
+        assert!(first.previous.is_none() && first.arm.is_some_and(|(_, at)| at == NOW + 60));
+        assert!(second.previous.is_some_and(|record| record.version() == 1) && second.arm.is_none());
+        assert_eq!(expiries(&table, ALICE, NOW), Some(vec![NOW + 60]));
+        assert_eq!((table.census().aors, table.census().bindings), (1, 1));
+    }
+
+    #[test]
+    fn a_refused_update_changes_nothing() {
+        let table = table();
+        put(&table, ALICE, &[until(NOW + 60)]);
+        let before = table.census();
+        let refused = table.update(
+            ALICE,
+            |_, draft| {
+                draft.push(&until(NOW + 90))?;
+                Err(TooLong)
+            },
+            |_| panic!("nothing is journaled"),
+        );
+        assert!(refused.is_err());
+        assert_eq!((expiries(&table, ALICE, NOW), table.census()), (Some(vec![NOW + 60]), before));
+    }
+
+    #[test]
+    fn a_binding_is_gone_at_its_second_even_before_it_is_swept() {
+        let table = table();
+        put(&table, ALICE, &[until(NOW + 60), until(NOW + 90)]);
+        assert_eq!(expiries(&table, ALICE, NOW + 59).map(|e| e.len()), Some(2));
+        assert_eq!(expiries(&table, ALICE, NOW + 60), Some(vec![NOW + 90]));
+        assert_eq!(expiries(&table, ALICE, NOW + 90), None);
+        assert_eq!(expiries(&table, "bob@example.com", NOW), None);
+    }
+
+    #[test]
+    fn the_wheel_sweeps_what_has_run_out_and_follows_a_refresh() {
+        let (table, mut wheel) = (table(), Wheel::new(NOW));
+        let (id, at) = put(&table, ALICE, &[until(NOW + 60)]).arm.unwrap();
+        wheel.insert(at, id);
+        put(&table, ALICE, &[until(NOW + 90), until(NOW + 120)]);
+        let mut dropped = Vec::new();
+        let mut sweep = |now| {
+            wheel.advance(now, usize::MAX, |id| {
+                table.expire(id, now, |aor, b| dropped.push((aor.to_owned(), b.expires_at)))
+            });
+            wheel.next_due()
+        };
+        assert!(sweep(NOW + 60).is_some());
+        assert!(sweep(NOW + 95).is_some());
+        assert_eq!(table.census().bindings, 1);
+        assert_eq!(sweep(NOW + 120), None);
+        assert_eq!(dropped, [(ALICE.to_owned(), NOW + 90), (ALICE.to_owned(), NOW + 120)]);
+        assert_eq!(table.census(), Census { aors: 0, bindings: 0, journal_octets: 0 });
+        assert!(table.map.is_empty());
+    }
+
+    #[test]
+    fn a_tombstone_stands_until_what_it_superseded_has_run_out() {
+        let table = table();
+        let (id, _) = put(&table, ALICE, &[until(NOW + 3600)]).arm.unwrap();
+        put(&table, ALICE, &[until(NOW + 60)]);
+        let mut tombstone = None;
+        table.update::<TooLong>(ALICE, |_, _| Ok(()), |record| tombstone = Some(record.clone())).unwrap();
+        let tombstone = tombstone.unwrap();
+        assert_eq!((expiries(&table, ALICE, NOW), table.census().aors), (None, 0));
+        assert_eq!(table.expire(id, NOW + 100, |_, _| {}), Some(NOW + 3600));
+        assert!(table.holds(&tombstone));
+        assert_eq!(table.expire(id, NOW + 3600, |_, _| {}), None);
+        assert!(!table.holds(&tombstone));
+    }
+
+    #[test]
+    fn a_failed_update_is_undone() {
+        let table = table();
+        let first = put(&table, ALICE, &[until(NOW + 60)]);
+        let second = put(&table, ALICE, &[until(NOW + 90)]);
+        table.restore(ALICE, second.version, second.previous);
+        assert_eq!(expiries(&table, ALICE, NOW), Some(vec![NOW + 60]));
+        table.restore(ALICE, first.version, first.previous);
+        assert_eq!((expiries(&table, ALICE, NOW), table.census().journal_octets), (None, 0));
+    }
+
+    #[test]
+    fn an_update_that_was_built_upon_is_not_undone() {
+        let table = table();
+        let first = put(&table, ALICE, &[until(NOW + 60)]);
+        put(&table, ALICE, &[until(NOW + 90)]);
+        table.restore(ALICE, first.version, first.previous);
+        assert_eq!(expiries(&table, ALICE, NOW), Some(vec![NOW + 90]));
+    }
+
+    #[test]
+    fn failed_updates_of_several_shards_are_undone_in_any_order() {
+        for order in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]] {
+            let table = table();
+            put(&table, ALICE, &[until(NOW + 60)]);
+            let mut failed: Vec<_> = (1..4).map(|n| Some(put(&table, ALICE, &[until(NOW + 60 + n)]))).collect();
+            for n in order {
+                let Updated { version, previous, .. } = failed[n - 1].take().unwrap();
+                table.restore(ALICE, version, previous);
+            }
+            assert_eq!(expiries(&table, ALICE, NOW), Some(vec![NOW + 60]), "{order:?}");
+            assert!(table.undone.lock().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_replay_keeps_the_highest_version_in_any_order() {
+        let old = sealed(5, ALICE, &[until(NOW + 60)]);
+        let new = sealed(6, ALICE, &[until(NOW + 90)]);
+        let removed = Draft::default().seal(9, "bob@example.com", NOW + 60).unwrap();
+        let bob = sealed(8, "bob@example.com", &[until(NOW + 60)]);
+        let expired = sealed(7, "carol@example.com", &[until(NOW)]);
+        for order in [[&old, &new, &removed, &bob, &expired], [&new, &expired, &old, &bob, &removed]] {
+            let table = table();
+            table.load(order[..3].iter().map(|&record| record.clone()), NOW);
+            table.load(order[3..].iter().map(|&record| record.clone()), NOW);
+            table.finish_replay(NOW);
+            assert_eq!(expiries(&table, ALICE, NOW), Some(vec![NOW + 90]));
+            assert_eq!(expiries(&table, "bob@example.com", NOW), None);
+            assert!(table.holds(&new) && table.holds(&removed));
+            assert!(!table.holds(&old) && !table.holds(&bob) && !table.holds(&expired));
+            assert_eq!((table.census().aors, table.census().bindings), (1, 1));
+            assert_eq!(put(&table, ALICE, &[]).version, 10);
+        }
+    }
+
+    #[test]
+    fn after_a_replay_each_aor_is_armed_by_one_shard() {
+        let table = table();
+        table.load((0..100).map(|n| sealed(n, &format!("{n}@example.com"), &[until(NOW + n)])), NOW);
+        let mut due = Vec::new();
+        for part in 0..3 {
+            let before = due.len();
+            table.arm(part, 3, |_, at| due.push(at));
+            assert!(due.len() > before);
+        }
+        due.sort_unstable();
+        assert_eq!(due, (0..100).map(|n| NOW + n).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_listing_is_bounded_and_shows_only_what_holds() {
+        let table = table();
+        for n in 0..20 {
+            put(&table, &format!("a{n}@example.com"), &[until(NOW + n)]);
+            put(&table, &format!("b{n}@example.com"), &[until(NOW + n)]);
+        }
+        let listed = |prefix, now, limit| {
+            let mut aors = Vec::new();
+            table.list(prefix, now, limit, |record| aors.push(record.aor().to_owned()));
+            aors
+        };
+        assert_eq!(listed("a", NOW + 9, 100).len(), 10);
+        assert_eq!(listed("a", NOW + 9, 3).len(), 3);
+        assert_eq!(listed("b19@", NOW, 100), ["b19@example.com"]);
+    }
+
+    #[test]
+    fn shards_that_update_one_aor_at_once_lose_nothing() {
+        let table = table();
+        std::thread::scope(|scope| {
+            for shard in 0..4u64 {
+                let table = &table;
+                scope.spawn(move || {
+                    for n in 0..250 {
+                        let add = |current: Option<&Record>, draft: &mut Draft| {
+                            current.map_or(Ok(()), |r| r.bindings().try_for_each(|b| draft.push(&b)))?;
+                            draft.push(&Binding {
+                                contact: b"sip:a",
+                                call_id: b"c",
+                                user_agent: b"",
+                                ..until(NOW + shard * 1000 + n)
+                            })
+                        };
+                        table.update::<TooLong>(ALICE, add, |_| {}).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(expiries(&table, ALICE, 0).unwrap().len(), 1000);
+        assert_eq!(table.census().bindings, 1000);
+        assert_eq!(put(&table, ALICE, &[]).version, 1001);
+    }
+}
