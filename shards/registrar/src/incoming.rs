@@ -1,0 +1,27 @@
+//! A request as it came, and whose it is.
+
+use agent::{Domains, Flow};
+use bumpalo::{Bump, collections::Vec as BumpVec};
+use sip::{Message, Request, SipUri};
+
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'m, 't> {
+    /// The path it came on.
+    pub flow: Flow,
+    /// All of it.
+    pub message: &'m Message<'t>,
+    /// What every request has, parsed from `message`.
+    pub request: &'m Request<'t>,
+}
+
+/// The address-of-record that `uri` is, in the canonical form by which accounts and bindings are found (RFC 3261 §10.3
+/// step 5): a user in one of our domains. It is written into `arena`.
+pub fn address_of_record<'t>(uri: &SipUri<'_>, domains: &Domains, arena: &'t Bump) -> Option<&'t str> {
+    let domain = domains.local(&uri.host, uri.port)?;
+    uri.user?;
+    let mut aor = BumpVec::with_capacity_in(64, arena);
+    uri.write_aor(domain, &mut aor);
+    // A canonical form is ASCII.
+    std::str::from_utf8(aor.into_bump_slice()).ok()
+}
