@@ -1,1 +1,32 @@
-//! (placeholder)
+//! The I/O edge: the only place of a shard that enters the kernel, and all of the edge's `unsafe`.
+//!
+//! A shard is one thread with one io_uring and one synchronous loop, the [turn](Core). Datagrams and streams come
+//! in by multishot receives into provided buffers; the [`Core`] sees a whole turn's messages where they lie; what it sends
+//! goes out in the next enter. Shards reach each other over bounded rings ([`spsc`]), the clerk over a
+//! [journal link](journal()), and wake each other by eventfd ([`Waker`]).
+//!
+//! Nothing here reads a SIP message beyond its frame in a stream, and nothing here waits except the one enter of a turn.
+
+mod edge;
+mod journal;
+mod mesh;
+mod ring;
+mod settings;
+mod socket;
+pub mod spsc;
+mod start;
+mod stats;
+mod tcp;
+mod turn;
+mod udp;
+mod waker;
+mod window;
+
+pub use edge::{Edge, Running, Stopper};
+pub use journal::{Batch, JournalInlet, JournalLink, journal};
+pub use settings::{Listener, Settings, StreamSettings};
+pub(crate) use start::explain_here;
+pub use start::{OLDEST_KERNEL, StartError};
+pub use stats::{Counters, EdgeStats};
+pub use turn::Core;
+pub use waker::Waker;

@@ -1,0 +1,376 @@
+//! The shard's io_uring: what is asked of the kernel, what it answers, and the buffers that it fills.
+//!
+//! The ring is of the kind that runs its work only inside our own enters (DEFER_TASKRUN, SINGLE_ISSUER): between two
+//! enters the kernel touches no buffer of ours, and when the ring is gone it never does again.
+
+use super::settings::Settings;
+use super::socket::Name;
+use super::start::{StartError, explain_here};
+use io_uring::types::{BufRingEntry, CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, squeue};
+use std::io;
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+/// Submissions that are gathered before they must be handed in; also the sends that one enter runs at most.
+pub(super) const SUBMISSIONS: u32 = 1024;
+/// Completions that wait for us before the kernel must keep them aside.
+const COMPLETIONS: u32 = 8192;
+/// What multishot recvmsg writes before a datagram: a header of four words and the sender's name.
+const DATAGRAM_HEADER: usize = 16 + Name::ROOM;
+/// Buffer groups: datagrams and streams have rings of buffers of their own.
+pub(super) const DATAGRAMS: u16 = 0;
+pub(super) const STREAMS: u16 = 1;
+
+/// What was asked for; travels as the submission's user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Multishot recvmsg on a datagram listener.
+    ReceiveDatagram { listener: u16 },
+    /// The send of the turn's `index`-th outgoing message. Only a failure completes.
+    SendDatagram { index: u32 },
+    /// Multishot accept on a stream listener.
+    Accept { listener: u16 },
+    /// Connect of a connection's socket.
+    Connect { slot: u32 },
+    /// Multishot recv on a connection.
+    ReceiveStream { slot: u32 },
+    /// Send on a connection.
+    SendStream { slot: u32 },
+    /// Cancellation of another operation.
+    Cancel,
+    /// Read of the shard's eventfd.
+    Wake,
+}
+
+impl Op {
+    pub(super) fn user_data(self) -> u64 {
+        let (kind, value) = match self {
+            Self::ReceiveDatagram { listener } => (0, u32::from(listener)),
+            Self::SendDatagram { index } => (1, index),
+            Self::Accept { listener } => (2, u32::from(listener)),
+            Self::Connect { slot } => (3, slot),
+            Self::ReceiveStream { slot } => (4, slot),
+            Self::SendStream { slot } => (5, slot),
+            Self::Cancel => (6, 0),
+            Self::Wake => (7, 0),
+        };
+        kind << 32 | u64::from(value)
+    }
+
+    fn from_user_data(data: u64) -> Self {
+        let value = data as u32;
+        match data >> 32 {
+            0 => Self::ReceiveDatagram { listener: value as u16 },
+            1 => Self::SendDatagram { index: value },
+            2 => Self::Accept { listener: value as u16 },
+            3 => Self::Connect { slot: value },
+            4 => Self::ReceiveStream { slot: value },
+            5 => Self::SendStream { slot: value },
+            6 => Self::Cancel,
+            _ => Self::Wake,
+        }
+    }
+
+    fn buffer_group(self) -> u16 {
+        match self {
+            Self::ReceiveDatagram { .. } => DATAGRAMS,
+            _ => STREAMS,
+        }
+    }
+}
+
+/// An answer of the kernel. It is made here only and cannot be copied: while it lives, the buffer it names is ours.
+#[derive(Debug)]
+pub struct Completion {
+    /// What was asked for.
+    pub op: Op,
+    /// Octets, a descriptor or zero.
+    pub result: io::Result<u32>,
+    /// The multishot goes on.
+    pub more: bool,
+    buffer: Option<u16>,
+}
+
+/// How long an enter waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// For one completion, at most so long.
+    One(Duration),
+    /// For `count` completions within `window`, then for one, at most `timeout`.
+    Batch { count: usize, window: Duration, timeout: Duration },
+}
+
+/// The io_uring of one shard.
+pub struct Ring {
+    uring: IoUring,
+    buffers: Buffers,
+}
+
+/// Both groups of receive buffers.
+pub struct Buffers([Pool; 2]);
+
+impl Ring {
+    /// Makes the ring of the calling thread, which alone may use it.
+    pub fn new(settings: &Settings) -> Result<Self, StartError> {
+        let uring: IoUring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            // With it the kernel says that work waits, and an enter that does not wait runs it.
+            .setup_taskrun_flag()
+            // One bad submission must not keep those behind it.
+            .setup_submit_all()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)
+            .map_err(explain_here)?;
+        let pools = [
+            Pool::new(settings.datagram_buffers, settings.datagram_octets + DATAGRAM_HEADER),
+            Pool::new(settings.streams.buffers, settings.streams.buffer_octets),
+        ];
+        for (group, pool) in (0..).zip(&pools) {
+            // SAFETY: the entries are `count` initialised, page-aligned entries, and live until the ring is dropped:
+            // `uring` is declared, hence dropped, before `buffers`.
+            unsafe {
+                uring.submitter().register_buf_ring_with_flags(pool.entries.start() as u64, pool.count, group, 0)
+            }
+            .map_err(explain_here)?;
+        }
+        Ok(Self { uring, buffers: Buffers(pools) })
+    }
+
+    /// Whether an enter can wait for a batch (kernel 6.12 and later).
+    pub fn waits_for_batches(&self) -> bool {
+        self.uring.params().is_feature_min_timeout()
+    }
+
+    /// Registers descriptors, which operations then name by their place.
+    pub fn register_files(&self, files: &[RawFd]) -> Result<(), StartError> {
+        self.uring.submitter().register_files(files).map_err(explain_here)
+    }
+
+    /// The receive buffers, and the rest of the ring.
+    pub(super) fn split(&mut self) -> (&Buffers, Submissions<'_>) {
+        (&self.buffers, Submissions { uring: &mut self.uring })
+    }
+
+    /// Gives buffers back to the kernel.
+    pub fn give_back(&mut self, completions: impl Iterator<Item = Completion>) {
+        let Buffers(pools) = &mut self.buffers;
+        for completion in completions {
+            if let Some(id) = completion.buffer {
+                pools[usize::from(completion.op.buffer_group())].give_back(id);
+            }
+        }
+        pools.iter().for_each(Pool::publish);
+    }
+}
+
+impl Drop for Ring {
+    /// Lets go of the listeners at once. The kernel takes a closed ring apart later, and until then their ports are in use.
+    fn drop(&mut self) {
+        let submitter = self.uring.submitter();
+        let second = Timespec::from(Duration::from_secs(1));
+        // What fails here is left to the kernel's own way.
+        let _ = submitter.register_sync_cancel(Some(second), CancelBuilder::any());
+        // What is cancelled completes, like everything, inside an enter of ours.
+        let _ = submitter.submit();
+        let _ = submitter.unregister_files();
+    }
+}
+
+impl Buffers {
+    /// The octets that a receive has put into its buffer.
+    pub fn octets(&self, completion: &Completion) -> &[u8] {
+        match (completion.buffer, &completion.result) {
+            (Some(id), &Ok(octets)) => self.0[usize::from(completion.op.buffer_group())].octets(id, octets as usize),
+            _ => &[],
+        }
+    }
+}
+
+/// The ring without its buffers: they stay readable while operations are submitted.
+pub struct Submissions<'r> {
+    uring: &'r mut IoUring,
+}
+
+impl Submissions<'_> {
+    /// Queues an operation; when the queue is full, what is in it is handed in first.
+    ///
+    /// # Safety
+    /// What the operation points to must stay in place until the kernel is done with it: for a datagram's send until the
+    /// next [`enter`](Self::enter) has returned, for a stream's send until its completion, for all else until that enter.
+    pub unsafe fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        // SAFETY: the caller keeps the entry's pointers in place.
+        while unsafe { self.uring.submission().push(&entry) }.is_err() {
+            self.submit()?;
+        }
+        Ok(())
+    }
+
+    /// Hands in what is queued without waiting.
+    pub fn submit(&mut self) -> io::Result<()> {
+        while !self.uring.submission().is_empty() {
+            tolerate(self.uring.submit())?;
+        }
+        Ok(())
+    }
+
+    /// Hands in what is queued, so that all datagrams queued are sent or refused when it returns; waits; then takes the
+    /// completions. Failed sends of datagrams go to `failed`, everything else to `completions`.
+    pub fn enter(
+        &mut self,
+        wait: Wait,
+        completions: &mut Vec<Completion>,
+        failed: &mut Vec<(u32, io::Error)>,
+    ) -> io::Result<()> {
+        let (count, timespec, window) = match wait {
+            Wait::No => (0, Timespec::new(), Duration::ZERO),
+            Wait::One(timeout) => (1, Timespec::from(timeout), Duration::ZERO),
+            Wait::Batch { count, window, timeout } => (count, Timespec::from(timeout), window),
+        };
+        let mut args = SubmitArgs::new().timespec(&timespec);
+        if !window.is_zero() {
+            args = args.min_wait_usec(window.as_micros() as u32);
+        }
+        tolerate(self.uring.submitter().submit_with_args(count, &args))?;
+        self.submit()?;
+        for entry in self.uring.completion() {
+            let op = Op::from_user_data(entry.user_data());
+            let result = match entry.result() {
+                errno @ ..0 => Err(io::Error::from_raw_os_error(-errno)),
+                value => Ok(value as u32),
+            };
+            match (op, result) {
+                (Op::SendDatagram { index }, result) => failed.extend(result.err().map(|e| (index, e))),
+                (op, result) => completions.push(Completion {
+                    op,
+                    result,
+                    more: cqueue::more(entry.flags()),
+                    buffer: cqueue::buffer_select(entry.flags()),
+                }),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An enter that ran out of time, was interrupted, or must wait for completions to be taken has not failed.
+fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Err(e) if !matches!(e.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// A ring of buffers that the kernel picks from.
+struct Pool {
+    count: u16,
+    size: usize,
+    memory: Pages,
+    entries: Pages,
+    tail: u16,
+}
+
+impl Pool {
+    fn new(count: u16, size: usize) -> Self {
+        assert!(count.is_power_of_two() && count <= 32_768 && size > 0, "the settings were checked");
+        let mut pool = Self {
+            count,
+            size,
+            memory: Pages::new(usize::from(count) * size),
+            entries: Pages::new(usize::from(count) * size_of::<BufRingEntry>()),
+            tail: 0,
+        };
+        (0..count).for_each(|id| pool.give_back(id));
+        pool.publish();
+        pool
+    }
+
+    fn octets(&self, id: u16, octets: usize) -> &[u8] {
+        assert!(id < self.count && octets <= self.size, "the kernel fills buffers that it was given");
+        // SAFETY: the buffer lies in `memory`, which was zeroed when it was mapped. A completion names it, so the kernel
+        // has filled it and does not touch it again before it is given back, which takes `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.memory.start().add(usize::from(id) * self.size), octets) }
+    }
+
+    fn give_back(&mut self, id: u16) {
+        let place = usize::from(self.tail & (self.count - 1));
+        // SAFETY: `place` is below `count`, the entries are zeroed memory, for which every bit pattern is an entry, and
+        // the kernel reads this one only after the tail has passed it.
+        let entry = unsafe { &mut *self.entries.start().cast::<BufRingEntry>().add(place) };
+        entry.set_addr(self.memory.start() as u64 + u64::from(id) * self.size as u64);
+        entry.set_len(self.size as u32);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish(&self) {
+        // SAFETY: the tail lies in the first entry, in a field that entries do not use; it is aligned, and the kernel
+        // only reads it.
+        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.start().cast()).cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// Zeroed pages of our own.
+struct Pages {
+    start: NonNull<u8>,
+    octets: usize,
+}
+
+impl Pages {
+    fn new(octets: usize) -> Self {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: an anonymous mapping at an address that the kernel chooses touches nothing that exists.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), octets, protection, flags, -1, 0) };
+        assert!(start != libc::MAP_FAILED, "out of memory: {}", io::Error::last_os_error());
+        Self { start: NonNull::new(start.cast()).expect("mmap never maps address zero unasked"), octets }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length, and nobody holds a slice of it: those borrow from us.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.octets) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_survives_the_way_through_the_kernel() {
+        for op in [
+            Op::ReceiveDatagram { listener: 7 },
+            Op::SendDatagram { index: u32::MAX },
+            Op::Accept { listener: u16::MAX },
+            Op::Connect { slot: 1 },
+            Op::ReceiveStream { slot: u32::MAX },
+            Op::SendStream { slot: 0 },
+            Op::Cancel,
+            Op::Wake,
+        ] {
+            assert_eq!(Op::from_user_data(op.user_data()), op);
+        }
+    }
+
+    #[test]
+    fn an_enter_without_anything_to_do_ends_by_its_timeout() {
+        let mut ring = Ring::new(&Settings::default()).unwrap();
+        let (mut completions, mut failed) = (Vec::new(), Vec::new());
+        let (_, mut submissions) = ring.split();
+        submissions.enter(Wait::One(Duration::from_millis(5)), &mut completions, &mut failed).unwrap();
+        submissions.enter(Wait::No, &mut completions, &mut failed).unwrap();
+        assert!(completions.is_empty() && failed.is_empty());
+    }
+}

@@ -1,0 +1,248 @@
+//! Sockets as the edge wants them, and addresses as the kernel writes them.
+
+use super::settings::{Listener, Settings};
+use super::start::StartError;
+use rustix::net::sockopt;
+use sip::Transport;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::thread;
+use std::time::Duration;
+
+/// Connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// How often, and after which time each, a port in use is tried again.
+const RETRIES: u32 = 20;
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What is bound, each listener at its number; none where an optional one was left out.
+pub(crate) struct Bound {
+    /// A port that was 0 is told as chosen.
+    pub(crate) listeners: Vec<Option<(Transport, SocketAddr)>>,
+    /// By shard, then by listener.
+    pub(crate) sockets: Vec<Vec<Option<Socket>>>,
+}
+
+/// Binds one socket a listener for each shard.
+pub(crate) fn bind_all(settings: &Settings) -> Result<Bound, StartError> {
+    let mut sockets: Vec<Vec<Option<Socket>>> = (0..settings.shards).map(|_| Vec::new()).collect();
+    let mut listeners = Vec::with_capacity(settings.listeners.len());
+    for &Listener { transport, address, optional } in &settings.listeners {
+        let refuse = |source: io::Error| StartError::Bind { transport, address, source };
+        if !matches!(transport, Transport::Udp | Transport::Tcp) {
+            return Err(StartError::Unserved { transport, address });
+        }
+        // SO_REUSEPORT would let a second switch share the port silently: a socket without it finds one out.
+        let address = match bind_alone(transport, address).and_then(|socket| socket.local_addr()) {
+            Ok(bound) => bound.as_socket().expect("an internet socket has an internet address"),
+            Err(e) if optional && lacks_family(&e) => {
+                sockets.iter_mut().for_each(|of_shard| of_shard.push(None));
+                listeners.push(None);
+                continue;
+            }
+            Err(e) => return Err(refuse(e)),
+        };
+        for of_shard in &mut sockets {
+            of_shard.push(Some(serve(transport, address, settings).map_err(refuse)?));
+        }
+        listeners.push(Some((transport, address)));
+    }
+    Ok(Bound { listeners, sockets })
+}
+
+/// A switch that was killed a moment ago still has its ports: the kernel takes its rings apart by and by.
+#[expect(clippy::disallowed_methods, reason = "the start may wait; no shard runs yet")]
+fn bind_alone(transport: Transport, address: SocketAddr) -> io::Result<Socket> {
+    for _ in 0..RETRIES {
+        match bind(transport, address, false) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => thread::sleep(RETRY),
+            bound => return bound,
+        }
+    }
+    bind(transport, address, false)
+}
+
+/// The kernel was built without the family, or has it switched off.
+fn lacks_family(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn serve(transport: Transport, address: SocketAddr, settings: &Settings) -> io::Result<Socket> {
+    let socket = bind(transport, address, true)?;
+    if transport == Transport::Udp {
+        // The forced sizes pass net.core.rmem_max and wmem_max and need CAP_NET_ADMIN; without it those limit us.
+        if sockopt::set_socket_recv_buffer_size_force(&socket, settings.receive_octets).is_err() {
+            socket.set_recv_buffer_size(settings.receive_octets)?;
+        }
+        if sockopt::set_socket_send_buffer_size_force(&socket, settings.send_octets).is_err() {
+            socket.set_send_buffer_size(settings.send_octets)?;
+        }
+    } else {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket)
+}
+
+fn bind(transport: Transport, address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = open(transport, address)?;
+    if transport == Transport::Tcp {
+        // Connections of a former run that linger in TIME_WAIT do not hold the port.
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn open(transport: Transport, address: SocketAddr) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+        _ => (Type::STREAM, Protocol::TCP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        // `::` serves IPv6 alone, so that `0.0.0.0` can be a listener beside it and no peer is an IPv4-mapped address.
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// A socket to connect to `peer`, from the listener's own address where it has one.
+pub(crate) fn open_towards(peer: SocketAddr, listener: IpAddr) -> io::Result<Socket> {
+    let socket = open(Transport::Tcp, peer)?;
+    if !listener.is_unspecified() {
+        socket.bind(&SocketAddr::new(listener, 0).into())?;
+    }
+    tune_stream(&socket)?;
+    Ok(socket)
+}
+
+/// What every stream connection is given.
+pub(crate) fn tune_stream(socket: &Socket) -> io::Result<()> {
+    // A message is written in one piece; to hold its last segment back until the peer acknowledges gains nothing.
+    socket.set_tcp_nodelay(true)
+}
+
+/// A socket address as the kernel reads and writes it: a sockaddr_in or a sockaddr_in6.
+#[derive(Clone, Copy)]
+#[repr(C, align(4))]
+pub(crate) struct Name([u8; Name::ROOM]);
+
+impl Name {
+    /// Octets of the longer kind.
+    pub(crate) const ROOM: usize = size_of::<libc::sockaddr_in6>();
+
+    /// All zero: no address.
+    pub(crate) const NONE: Self = Self([0; Self::ROOM]);
+
+    /// Writes `address`; tells the octets that count.
+    pub(crate) fn write(&mut self, address: SocketAddr) -> u32 {
+        let Self(name) = self;
+        name[2..4].copy_from_slice(&address.port().to_be_bytes());
+        match address {
+            SocketAddr::V4(address) => {
+                name[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+                name[4..8].copy_from_slice(&address.ip().octets());
+                name[8..16].fill(0);
+                size_of::<libc::sockaddr_in>() as u32
+            }
+            SocketAddr::V6(address) => {
+                name[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+                name[4..8].copy_from_slice(&address.flowinfo().to_be_bytes());
+                name[8..24].copy_from_slice(&address.ip().octets());
+                name[24..28].copy_from_slice(&address.scope_id().to_ne_bytes());
+                Self::ROOM as u32
+            }
+        }
+    }
+
+    /// Reads what the kernel has written.
+    pub(crate) fn read(name: &[u8]) -> Option<SocketAddr> {
+        let (family, rest) = name.split_first_chunk()?;
+        let (port, rest) = rest.split_first_chunk()?;
+        let port = u16::from_be_bytes(*port);
+        match i32::from(u16::from_ne_bytes(*family)) {
+            libc::AF_INET => {
+                let ip = Ipv4Addr::from(*rest.first_chunk::<4>()?);
+                Some((ip, port).into())
+            }
+            libc::AF_INET6 => {
+                let (flow, rest) = rest.split_first_chunk()?;
+                let (ip, rest) = rest.split_first_chunk::<16>()?;
+                let scope = u32::from_ne_bytes(*rest.first_chunk()?);
+                Some(SocketAddrV6::new(Ipv6Addr::from(*ip), port, u32::from_be_bytes(*flow), scope).into())
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.0.as_ptr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_address_reads_as_it_was_written(ip: IpAddr, port: u16, flow: u32, scope: u32) {
+            let address = match ip {
+                IpAddr::V4(ip) => (ip, port).into(),
+                IpAddr::V6(ip) => SocketAddrV6::new(ip, port, flow, scope).into(),
+            };
+            let mut name = Name([0xa5; Name::ROOM]);
+            let octets = name.write(address) as usize;
+            prop_assert_eq!(Name::read(&name.0[..octets]), Some(address));
+            // socket2 writes the same: ours is the kernel's layout. (std leaves the flow label in the caller's order.)
+            if flow == 0 || ip.is_ipv4() {
+                prop_assert_eq!(socket2::SockAddr::from(address).len() as usize, octets);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_internet_address_is_none() {
+        assert_eq!(Name::read(&[]), None);
+        assert_eq!(Name::read(&[0; 28]), None);
+        let mut name = Name::NONE;
+        name.write("[::1]:5060".parse().unwrap());
+        assert_eq!(Name::read(&name.0[..20]), None, "cut short");
+    }
+
+    #[test]
+    fn a_second_switch_on_the_same_port_is_told() {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let listener = Listener { transport, address: "127.0.0.1:0".parse().unwrap(), optional: false };
+            let settings = Settings { listeners: vec![listener], shards: 2, ..Settings::default() };
+            let Bound { listeners, sockets } = bind_all(&settings).unwrap();
+            assert_eq!((sockets.len(), sockets[0].len()), (2, 1));
+            let (_, address) = listeners[0].unwrap();
+            let again = Settings { listeners: vec![Listener { address, ..listener }], ..settings };
+            let refused = bind_all(&again).err().unwrap().to_string();
+            assert!(refused.contains("another program has it"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_optional_listener_without_its_address_is_left_out_and_the_others_keep_their_numbers() {
+        let listener = |address: &str, optional| {
+            let address = address.parse().unwrap();
+            Listener { transport: Transport::Udp, address, optional }
+        };
+        // 192.0.2.1 is of a network for documentation (RFC 5737), which no machine has.
+        let with = |optional| Settings {
+            listeners: vec![listener("192.0.2.1:0", optional), listener("127.0.0.1:0", false)],
+            ..Settings::default()
+        };
+        let Bound { listeners, sockets } = bind_all(&with(true)).unwrap();
+        assert!(listeners[0].is_none() && listeners[1].is_some());
+        assert!(sockets[0][0].is_none() && sockets[0][1].is_some());
+        let refused = bind_all(&with(false)).err().unwrap().to_string();
+        assert!(refused.contains("no interface of this machine has this address"), "{refused}");
+    }
+}

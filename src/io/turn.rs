@@ -1,0 +1,306 @@
+//! A shard and its turn.
+//!
+//! A turn reads as a packet lives: take what has completed, read the clock, hand the whole batch to the core, queue
+//! what it sends, enter the ring. That enter runs the sends, then waits for the next turn's completions; after it the
+//! received buffers and the arena are given back. Nothing else in a shard enters the kernel, and nothing blocks it.
+
+use super::edge::Stop;
+use super::journal::JournalLink;
+use super::mesh::{Errand, Inward, Outward};
+use super::ring::{Completion, Op, Ring, Submissions, Wait};
+use super::stats::{Counters, EdgeStats};
+use super::tcp::{Arrivals, Directory, Place, Returned, Streams};
+use super::udp::Datagrams;
+use super::waker::Waker;
+use super::window::Window;
+use agent::{Flow, Now, Outbox, Outgoing, Received, Ticket};
+use bumpalo::Bump;
+use io_uring::{opcode, types};
+use sip::{Transport, framing::FrameError};
+use socket2::Socket;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A shard that nothing happens to takes a turn this often, so that its figures stay fresh.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// What a shard runs: the agents, as one state machine. It does no I/O; all that it wants done goes to `out`.
+pub trait Core: Send + 'static {
+    /// Handles all messages of one turn. They are in the order of their arrival, by source; the core may choose another
+    /// (in-dialog before new ones).
+    fn handle_batch<'t>(&mut self, now: Now, batch: &[Received<'t>], out: &mut Outbox<'t>);
+
+    /// Handles a message that could not be sent on `flow`: no route, a connection refused or timed out, or closed
+    /// before the message went (RFC 3261 §18.4). With streams it may come to another shard than the one that sent it.
+    fn handle_undeliverable<'t>(&mut self, now: Now, flow: Flow, octets: &'t [u8], out: &mut Outbox<'t>);
+
+    /// Handles octets of a stream that cannot be framed. They may be answered, as [`FrameError::response`] says; then the
+    /// connection is closed.
+    fn handle_unframed<'t>(&mut self, _now: Now, _received: Received<'t>, _error: FrameError, _out: &mut Outbox<'t>) {}
+
+    /// Handles what became of the records of all tickets up to `up_to`, since the call before: on the disk, or not.
+    fn handle_settled<'t>(&mut self, now: Now, up_to: Ticket, ok: bool, out: &mut Outbox<'t>);
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due, on the monotonic clock.
+    fn next_timeout(&self) -> Option<Duration>;
+
+    /// Handles the timers that are due.
+    fn handle_timeout<'t>(&mut self, now: Now, out: &mut Outbox<'t>);
+
+    /// The turn is over: the moment to publish figures.
+    fn handle_turn_end(&mut self) {}
+}
+
+/// What a shard is made of, besides its core.
+pub(crate) struct Parts {
+    pub(crate) number: u16,
+    /// Its listeners' sockets, as numbered.
+    pub(crate) sockets: Vec<Option<Socket>>,
+    /// Their transports and addresses.
+    pub(crate) listeners: Vec<Option<(Transport, SocketAddr)>>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) outward: Outward,
+    pub(crate) inward: Inward,
+    pub(crate) journal: Option<JournalLink>,
+    pub(crate) waker: Arc<Waker>,
+    pub(crate) batch_window: Duration,
+    pub(crate) drain: Duration,
+    pub(crate) started: Instant,
+    pub(crate) stop: Arc<Stop>,
+    pub(crate) stats: Arc<EdgeStats>,
+}
+
+/// One shard: the thread's ring, its side of everything shared, and the core.
+pub(crate) struct Shard<C: Core> {
+    /// Declared first, so dropped first: after it the kernel touches nothing of ours.
+    ring: Ring,
+    core: C,
+    parts: Parts,
+    datagrams: Datagrams,
+    streams: Streams,
+    window: Window,
+    arena: Bump,
+    room: Vec<u32>,
+    records: Vec<u8>,
+    next_ticket: u64,
+    /// What the last enter brought, and the datagrams that it could not send.
+    completions: Vec<Completion>,
+    /// The list of the turn before, emptied, to be filled again.
+    spare: Vec<Completion>,
+    failed: Vec<(u32, io::Error)>,
+    /// What the streams could not send in the turn before.
+    returned: Vec<Returned>,
+    count: Counters,
+    drain_until: Option<Duration>,
+}
+
+impl<C: Core> Shard<C> {
+    /// Takes up the calling thread's ring and starts to listen.
+    pub(crate) fn new(mut ring: Ring, parts: Parts, core: C) -> io::Result<Self> {
+        let window = if ring.waits_for_batches() { parts.batch_window } else { Duration::ZERO };
+        let (_, mut submissions) = ring.split();
+        let datagrams = Datagrams::new(&parts.listeners);
+        let streams = Streams::new(parts.number, parts.listeners.clone(), parts.directory.clone());
+        datagrams.listen(&mut submissions)?;
+        streams.listen(&mut submissions)?;
+        watch(&mut submissions, &parts.waker)?;
+        submissions.submit()?;
+        Ok(Self {
+            ring,
+            core,
+            parts,
+            datagrams,
+            streams,
+            window: Window::new(window),
+            arena: Bump::new(),
+            room: Vec::new(),
+            records: Vec::new(),
+            next_ticket: 1,
+            completions: Vec::new(),
+            spare: Vec::new(),
+            failed: Vec::new(),
+            returned: Vec::new(),
+            count: Counters::default(),
+            drain_until: None,
+        })
+    }
+
+    /// Takes turns until the shard is stopped and drained; returns the core.
+    pub(crate) fn run(mut self) -> io::Result<C> {
+        while !self.is_drained() {
+            self.turn()?;
+        }
+        Ok(self.core)
+    }
+
+    fn is_drained(&self) -> bool {
+        let pending = self.streams.is_pending()
+            || !self.returned.is_empty()
+            || !self.records.is_empty()
+            || self.parts.journal.as_ref().is_some_and(JournalLink::is_pending);
+        let Some(until) = self.drain_until else { return false };
+        !pending || self.parts.started.elapsed() >= until || self.parts.stop.is_immediate()
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let Self { core, parts, datagrams, streams, count, .. } = self;
+        let now = read_clock(parts.started);
+        let mut arrived = std::mem::replace(&mut self.completions, std::mem::take(&mut self.spare));
+        let returned = std::mem::take(&mut self.returned);
+        let (buffers, mut ring) = self.ring.split();
+        parts.outward.room(&mut self.room);
+        let mut out = Outbox::new(&self.arena, &mut self.room, &mut self.records, &mut self.next_ticket);
+
+        // Receive.
+        let mut arrivals = Arrivals::new(&self.arena, arrived.len());
+        for completion in &arrived {
+            let octets = buffers.octets(completion);
+            match completion.op {
+                Op::ReceiveDatagram { listener } => {
+                    arrivals.batch.extend(datagrams.received(&mut ring, listener, completion, octets, count)?);
+                }
+                Op::Wake if !completion.more => watch(&mut ring, &parts.waker)?,
+                Op::Wake => {}
+                _ => streams.completed(&mut ring, completion, octets, now.monotonic, &mut arrivals, count)?,
+            }
+        }
+        parts.inward.take();
+        for (errand, octets) in parts.inward.parcels() {
+            count.taken_over += 1;
+            if let Errand::Handle(flow) = errand {
+                arrivals.batch.push(Received { flow, octets, passed: true });
+            }
+        }
+
+        // Handle.
+        if !arrivals.batch.is_empty() {
+            core.handle_batch(now, &arrivals.batch, &mut out);
+        }
+        for &(received, error) in &arrivals.unframed {
+            core.handle_unframed(now, received, error, &mut out);
+        }
+        count.undeliverable += returned.len() as u64;
+        for Returned { flow, octets } in &returned {
+            core.handle_undeliverable(now, *flow, octets, &mut out);
+        }
+        while let Some((up_to, ok)) = parts.journal.as_mut().and_then(JournalLink::settled) {
+            core.handle_settled(now, up_to, ok, &mut out);
+        }
+        if core.next_timeout().is_some_and(|due| due <= now.monotonic) {
+            core.handle_timeout(now, &mut out);
+        }
+        if self.drain_until.is_none() && parts.stop.is_asked() {
+            self.drain_until = Some(now.monotonic + parts.drain);
+            streams.stop_accepting(&mut ring)?;
+        }
+
+        // Act.
+        for (owner, message) in out.passed_on() {
+            let passed = parts.outward.pass_on(*owner, message);
+            passed.expect("the outbox counts the room, and nothing else has used it in this turn");
+            count.passed_on += 1;
+        }
+        for (errand, octets) in parts.inward.parcels() {
+            match errand {
+                Errand::Handle(_) => {}
+                Errand::Send(flow) => {
+                    let message = Outgoing { flow, slices: &[octets] };
+                    send_on_stream(&mut ring, streams, &mut parts.outward, &message, now.monotonic, count)?;
+                }
+                Errand::Alias(connection, address) => streams.alias(connection, address),
+            }
+        }
+        for &(connection, address) in out.aliases() {
+            if connection.shard == parts.number {
+                streams.alias(connection, address);
+            } else if parts.outward.alias(connection, address).is_err() {
+                count.ring_full += 1;
+            }
+        }
+        for message in out.outgoing() {
+            match message.flow.transport {
+                // The enter below sends it.
+                Transport::Udp => count.sent += 1,
+                _ => send_on_stream(&mut ring, streams, &mut parts.outward, message, now.monotonic, count)?,
+            }
+        }
+        streams.tick(&mut ring, now.monotonic, count)?;
+        streams.write(&mut ring, now.monotonic)?;
+        if let Some(journal) = &mut parts.journal {
+            let (records, next_ticket) = out.records();
+            count.journal_batches += u64::from(journal.push(records, next_ticket));
+        }
+        parts.outward.wake();
+        core.handle_turn_end();
+        count.turns += 1;
+        count.connections = streams.connections() as u64;
+        parts.stats.publish(count);
+
+        // Send, and wait.
+        self.window.note(now.monotonic, arrived.len());
+        let due = [core.next_timeout(), streams.next_timeout(), self.drain_until].into_iter().flatten().min();
+        let until_due = due.map_or(LONGEST_WAIT, |due| due.saturating_sub(now.monotonic).min(LONGEST_WAIT));
+        parts.waker.prepare_to_sleep();
+        let has_more = until_due.is_zero()
+            || streams.has_returned()
+            || parts.inward.has_more()
+            || parts.journal.as_ref().is_some_and(JournalLink::has_settlement)
+            || self.drain_until.is_none() && parts.stop.is_asked()
+            || parts.stop.is_immediate();
+        let wait = if has_more { Wait::No } else { self.window.wait(until_due) };
+        let (completions, failed) = (&mut self.completions, &mut self.failed);
+        datagrams.send_and_enter(&mut ring, out.outgoing(), wait, completions, failed)?;
+        parts.waker.stay_awake();
+
+        // Give back.
+        self.returned = streams.take_returned();
+        for (index, error) in failed.drain(..) {
+            count.dropped_send += 1;
+            // A full queue is loss, as datagrams know it. Anything else is the sender's to know (§18.4).
+            if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) {
+                self.returned.push(Returned::new(&out.outgoing()[index as usize]));
+            }
+        }
+        drop((out, arrivals));
+        self.arena.reset();
+        parts.inward.release();
+        self.ring.give_back(arrived.drain(..));
+        self.spare = arrived;
+        Ok(())
+    }
+}
+
+/// Sends on a connection of ours, or hands the message to the shard whose it is.
+fn send_on_stream(
+    ring: &mut Submissions<'_>,
+    streams: &mut Streams,
+    outward: &mut Outward,
+    message: &Outgoing<'_>,
+    now: Duration,
+    count: &mut Counters,
+) -> io::Result<()> {
+    if let Place::Shard(shard, flow) = streams.send(ring, message, now, count)?
+        && outward.send(shard, &Outgoing { flow, ..*message }).is_err()
+    {
+        count.ring_full += 1;
+        streams.give_back(message);
+    }
+    Ok(())
+}
+
+/// Lets every wake-up of the shard complete.
+fn watch(ring: &mut Submissions<'_>, waker: &Waker) -> io::Result<()> {
+    let event = types::Fd(waker.as_fd().as_raw_fd());
+    let entry = opcode::PollAdd::new(event, libc::POLLIN as u32).multi(true).build().user_data(Op::Wake.user_data());
+    // SAFETY: the operation points nowhere.
+    unsafe { ring.push(entry) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where a shard reads the clocks")]
+fn read_clock(started: Instant) -> Now {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Now { monotonic: started.elapsed(), unix: unix.expect("the clock is past 1970") }
+}
