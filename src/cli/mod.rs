@@ -1,1 +1,168 @@
-//! (placeholder)
+//! The command line. Results go to stdout, complaints to stderr, each with a way out.
+//!
+//! Exit status: 0 it worked, 1 it failed, 2 the command or the configuration is wrong.
+
+mod account;
+mod control;
+mod table;
+
+use crate::{
+    accounts::AccountsError,
+    config::{self, Config, ConfigError},
+    demo, logging, switch,
+};
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+/// A carrier-scale SIP switch: a stateless proxy and a durable registrar.
+///
+/// Without a configuration it serves the domain `localhost` on port 5060, UDP and TCP.
+#[derive(Parser)]
+#[command(version, after_help = AFTER_HELP, arg_required_else_help = true)]
+struct Cli {
+    /// The configuration; without it /etc/ringswitch/ringswitch.toml, if that exists.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Files, all in the configuration's `data_dir` (default: /var/lib/ringswitch for root, else ~/.local/share/ringswitch):
+  ringswitch.db  the accounts (SQLite)
+  journal/       the bindings
+  secret         what seals our tokens; made at the first start
+  control.sock   where a running switch answers bindings, status and reload
+
+Environment:
+  RUST_LOG       a filter for the log such as `ringswitch=debug`, which takes precedence over the configuration
+
+Signals of `run`: SIGHUP reloads the configuration; SIGTERM and SIGINT drain and stop, a second one stops at once.
+
+Exit status: 0 it worked, 1 it failed, 2 the command or the configuration is wrong.
+
+A first account:
+  echo secret | ringswitch account add alice@localhost --password-stdin
+  ringswitch run";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the switch in the foreground.
+    Run,
+    /// Reads the configuration and says what is wrong with it, or what it comes to.
+    Check(Json),
+    /// Adds, shows, changes and removes accounts; a running switch sees it within a second.
+    #[command(subcommand)]
+    Account(account::Command),
+    /// Lists what is registered at the running switch.
+    Bindings(control::BindingsArgs),
+    /// Says how the running switch is doing.
+    Status(Json),
+    /// Lets the running switch read its configuration again: all of it or, when it is wrong, nothing.
+    Reload(Json),
+    /// Shows a switch on loopback: two phones register, one calls the other, and every message is printed.
+    Demo,
+}
+
+/// For commands which print data.
+#[derive(Args)]
+struct Json {
+    /// Prints JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Json {
+    /// Prints `data`, as JSON or by `text`.
+    fn print<T: Serialize>(&self, data: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        match self.json {
+            true => print(&serde_json::to_string_pretty(data).map_err(anyhow::Error::from)?),
+            false => print(&text(data)),
+        }
+    }
+}
+
+/// Why a command did not work.
+enum Failure {
+    /// The command or the configuration is wrong.
+    Wrong(String),
+    /// It could not be done.
+    Failed(anyhow::Error),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<AccountsError> for Failure {
+    fn from(error: AccountsError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Runs the command of this process and gives its exit status.
+pub fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Wrong(sentence)) => {
+            eprintln!("{sentence}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(error)) => {
+            eprintln!("ringswitch: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<(), Failure> {
+        if matches!(self.command, Command::Demo) {
+            return Ok(demo::run()?);
+        }
+        let config = config::load(self.config.as_deref())?;
+        match self.command {
+            Command::Run => {
+                let level = logging::init(&config.log)?;
+                Ok(switch::run(config, level)?)
+            }
+            Command::Check(json) => json.print(&config::settings(&config), |_| summary(&config)),
+            Command::Account(command) => command.run(&config),
+            Command::Bindings(args) => control::bindings(&config, args),
+            Command::Status(json) => control::status(&config, &json),
+            Command::Reload(json) => control::reload(&config, &json),
+            Command::Demo => Ok(()),
+        }
+    }
+}
+
+/// Writes `text` and a line's end to stdout. A reader that has gone, such as `head`, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Failed(error.into())),
+        _ => Ok(()),
+    }
+}
+
+fn summary(config: &Config) -> String {
+    let file = config.file.as_deref().unwrap_or(config::DEFAULT_FILE.as_ref());
+    let listen: Vec<String> =
+        config.listen.iter().map(|listen| format!("{} {}", listen.transport.param(), listen.address)).collect();
+    format!(
+        "{} is right.\ndomains   {}\nlisten    {}\ndata_dir  {}",
+        if file.exists() { file.display().to_string() } else { "The default configuration".to_owned() },
+        config.domains.join(", "),
+        listen.join(", "),
+        config.data_dir.display(),
+    )
+}
