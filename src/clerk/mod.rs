@@ -1,1 +1,191 @@
-//! (placeholder)
+//! The clerk: one glommio executor per process, on a thread of its own, which owns everything that is not a packet.
+//!
+//! 1. Before any shard runs, [`replay`] reads the journal of bindings back into the table, on two threads.
+//! 2. [`Clerk::start`] takes the other ends of the shards' journal links, and serves the control socket.
+//! 3. A shard pushes a batch of records and wakes the clerk. Whatever waits in all rings goes to the disk as one group:
+//!    one write, one fdatasync, and a settlement to each shard. While a group is being written the next one gathers, so
+//!    groups grow with the load and the cost of a sync is shared.
+//! 4. When the disk refuses, the group is settled as not kept, its tail is cut off, and what follows is refused without
+//!    a try until a second has passed. Nothing is acknowledged that is not on the disk.
+//! 5. Between groups the oldest segment is compacted by small steps (the rule is in [`store::journal`]).
+//! 6. [`Clerk::stop`] writes what the rings still hold, then ends.
+//!
+//! The control socket's connections run in a task queue of their own, with a hundredth of the journal's share, and its
+//! requests are handled on a side thread: no client delays a commit. The clerk never touches a packet, and a shard never
+//! waits for it.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the clerk is part of the edge: it owns the journal's files and the control socket, and reads the clock"
+)]
+
+mod compaction;
+mod control;
+mod disk;
+mod journal;
+mod replay;
+mod scan;
+mod start;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use control::ControlHandler;
+pub use replay::{Damaged, Replayed, replay};
+pub use start::StartError;
+pub use state::JournalState;
+
+use crate::config;
+use crate::io::{JournalInlet, Waker};
+use control::Socket;
+use disk::Files;
+use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
+use journal::Journal;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use store::Bindings;
+
+/// Memory which the executor registers with its rings, for direct I/O. The clerk does none, so this is the least it takes.
+const REGISTERED_OCTETS: usize = 64 << 10;
+
+/// Operations that the executor may have under way.
+const RING_DEPTH: usize = 64;
+
+/// When the executor takes the processor from a task that has more to do: no task of the clerk computes for long, and
+/// when this timer fires at the wrong moment, glommio 0.9 sleeps although a task could run.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Any event of the executor's latency ring which wakes no task can have that effect at that moment, the completion of a
+/// side thread for one. The executor wakes this often, so that it does not sleep for long then.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// Side threads: one for a request of the control socket, one for what a file system does without io_uring.
+const SIDE_THREADS: usize = 2;
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the control socket is.
+    pub data_dir: PathBuf,
+    /// Sizes of segments and groups.
+    pub journal: config::Journal,
+    /// The core that the clerk keeps to; None lets the kernel choose.
+    pub core: Option<usize>,
+}
+
+/// A running clerk.
+pub struct Clerk {
+    thread: ExecutorJoinHandle<io::Result<()>>,
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+    state: Arc<JournalState>,
+}
+
+impl Clerk {
+    /// Starts the clerk's thread. `inlets` are the ends of all shards' links, which wake the clerk by `waker`;
+    /// `replayed` tells where the journal that filled `bindings` ends. When this returns, the control socket answers by
+    /// `handler`.
+    pub fn start(
+        settings: Settings,
+        inlets: Vec<JournalInlet>,
+        waker: Arc<Waker>,
+        bindings: Arc<Bindings>,
+        replayed: Replayed,
+        handler: Arc<dyn ControlHandler>,
+    ) -> Result<Self, StartError> {
+        let placement = settings.core.map_or(Placement::Unbound, Placement::Fixed);
+        let stop = Arc::new(AtomicBool::new(false));
+        let state = Arc::new(JournalState::default());
+        let (started, starting) = mpsc::channel();
+        let serve = {
+            let (stop, state, waker) = (stop.clone(), state.clone(), waker.clone());
+            move || async move {
+                let Replayed { segments, directory, lock, .. } = replayed;
+                let queue = |shares, name| {
+                    glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
+                };
+                let (journal_queue, control_queue) = (queue(1000, "journal"), queue(10, "control"));
+                glommio::spawn_local(beat()).detach();
+                let socket = match Socket::bind(&settings.data_dir) {
+                    Ok(socket) => Rc::new(socket),
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return Ok(());
+                    }
+                };
+                // The first sleep registers the process with membarrier(2), which takes some 10 ms; no commit waits for it.
+                glommio::timer::sleep(Duration::from_micros(100)).await;
+                let _ = started.send(Ok(()));
+
+                let serving = socket.clone().serve(handler);
+                let serving = glommio::spawn_local_into(serving, control_queue).expect("the queue was made above");
+                let files = Files::new(directory);
+                let journal = Journal::new(files, &settings.journal, segments, inlets, bindings, state.clone());
+                let writing = glommio::spawn_local_into(write(journal, waker, stop), journal_queue);
+                let written = writing.expect("the queue was made above").await;
+                if let Err(error) = &written {
+                    state.set_fault(Some(error.to_string()));
+                    tracing::error!(%error, "the journal of bindings has stopped; no registration is accepted");
+                }
+                serving.cancel().await;
+                socket.close().await;
+                drop(lock);
+                written
+            }
+        };
+        let thread = LocalExecutorBuilder::new(placement)
+            .name("clerk")
+            .io_memory(REGISTERED_OCTETS)
+            .ring_depth(RING_DEPTH)
+            .preempt_timer(NEVER)
+            .blocking_thread_pool_placement(PoolPlacement::Unbound(SIDE_THREADS))
+            .spawn(serve)
+            .map_err(StartError::executor)?;
+        match starting.recv() {
+            Ok(Ok(())) => Ok(Self { thread, stop, waker, state }),
+            Ok(Err(error)) => Err(error),
+            // The executor was not made: its error is what the thread ends with.
+            Err(mpsc::RecvError) => Err(thread.join().err().map_or(StartError::Died, StartError::executor)),
+        }
+    }
+
+    /// How the journal is doing.
+    pub fn journal_state(&self) -> Arc<JournalState> {
+        self.state.clone()
+    }
+
+    /// Ends the clerk, after the shards: writes and settles what is left in their rings, and removes the control socket.
+    pub fn stop(self) -> io::Result<()> {
+        self.stop.store(true, Ordering::Release);
+        self.waker.wake();
+        self.thread.join().unwrap_or_else(|error| Err(io::Error::other(error.to_string())))
+    }
+}
+
+/// Wakes the executor now and then.
+async fn beat() {
+    loop {
+        glommio::timer::sleep(BEAT).await;
+    }
+}
+
+/// Commits until the clerk is stopped and the rings are empty.
+async fn write<D: disk::Disk>(mut journal: Journal<D>, waker: Arc<Waker>, stop: Arc<AtomicBool>) -> io::Result<()> {
+    let doorbell = waker.to_file()?;
+    loop {
+        waker.prepare_to_sleep();
+        let stops = stop.load(Ordering::Acquire);
+        if stops && journal.is_drained() {
+            return Ok(());
+        }
+        if !stops && journal.is_idle(Instant::now()) {
+            doorbell.read_at(0, size_of::<u64>()).await.map_err(disk::system_error)?;
+        }
+        waker.stay_awake();
+        journal.commit(Instant::now()).await;
+        glommio::yield_if_needed().await;
+    }
+}

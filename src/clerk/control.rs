@@ -1,0 +1,185 @@
+//! The control socket: the operator's command line asks here, one JSON line at a time.
+//!
+//! Its connections are few, short and bounded in every way; a request is handled on a side thread, so that neither a long
+//! listing nor a slow reader holds up a commit.
+
+use super::disk::system_error;
+use super::start::StartError;
+use crate::control::{Answer, MAX_REQUEST_BYTES, Request};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use glommio::net::{UnixListener, UnixStream};
+use glommio::sync::Semaphore;
+use glommio::timer::{sleep, timeout};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+const NAME: &str = "control.sock";
+
+/// Where the socket is made, out of everybody's reach until its mode is set.
+const NURSERY: &str = ".new";
+
+/// Connections at a time; another one is told so and closed.
+const MAX_CONNECTIONS: u64 = 8;
+
+/// How long a whole request may take to come, and each piece of an answer to go.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A piece of an answer.
+const PIECE_OCTETS: usize = 64 << 10;
+
+/// What the rest of the program answers.
+pub trait ControlHandler: Send + Sync {
+    /// Answers a request, on a side thread and one at a time. It may take a while.
+    fn handle(&self, request: Request) -> Answer;
+}
+
+/// The listening socket.
+pub(super) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    connections: Semaphore,
+    /// One request is handled at a time.
+    turn: Semaphore,
+}
+
+impl Socket {
+    /// Binds the socket, for its owner alone, in the place of one that a dead process has left.
+    pub(super) fn bind(data_dir: &Path) -> Result<Self, StartError> {
+        let path = data_dir.join(NAME);
+        if let Some(pid) = owner(data_dir) {
+            return Err(StartError::InUse { data_dir: data_dir.to_owned(), pid: Some(pid) });
+        }
+        let nursery = data_dir.join(NURSERY);
+        let newborn = nursery.join("s");
+        // What a crash between these lines has left.
+        let _ = fs::remove_file(&newborn);
+        let _ = fs::remove_dir(&nursery);
+        DirBuilder::new().mode(0o700).create(&nursery).map_err(StartError::file("create", &nursery))?;
+        let listener = UnixListener::bind(&newborn).map_err(|error| match system_error(error) {
+            error if error.kind() == io::ErrorKind::InvalidInput => StartError::LongPath { path: path.clone() },
+            error => StartError::file("listen on", &path)(error),
+        })?;
+        fs::set_permissions(&newborn, Permissions::from_mode(0o600))
+            .and_then(|()| fs::rename(&newborn, &path))
+            .and_then(|()| fs::remove_dir(&nursery))
+            .map_err(StartError::file("listen on", &path))?;
+        let (connections, turn) = (Semaphore::new(MAX_CONNECTIONS), Semaphore::new(1));
+        Ok(Self { listener, path, connections, turn })
+    }
+
+    /// Accepts and serves connections, for ever.
+    pub(super) async fn serve(self: Rc<Self>, handler: Arc<dyn ControlHandler>) {
+        loop {
+            let mut stream = match self.listener.accept().await.map_err(system_error) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    // Such as too many open files.
+                    tracing::warn!(%error, "a connection to the control socket is not accepted");
+                    sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
+            let (socket, handler) = (self.clone(), handler.clone());
+            let connection = async move {
+                let served = match socket.connections.try_acquire_permit(1) {
+                    Ok(_permit) => socket.converse(&mut stream, &handler).await,
+                    Err(_) => send(&mut stream, &line(&Answer::error("too many connections; try again"))).await,
+                };
+                if let Err(error) = served {
+                    tracing::debug!(%error, "a connection to the control socket ends early");
+                }
+            };
+            glommio::spawn_local(connection).detach();
+        }
+    }
+
+    /// Waits for the request that is being handled, and removes the socket.
+    pub(super) async fn close(&self) {
+        let _turn = self.turn.acquire_permit(1).await;
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "the control socket stays");
+        }
+    }
+
+    /// Answers request after request until the client has no more.
+    async fn converse(&self, stream: &mut UnixStream, handler: &Arc<dyn ControlHandler>) -> io::Result<()> {
+        let mut pending = Vec::new();
+        loop {
+            let receiving = async { Ok(receive(stream, &mut pending).await?) };
+            let answer = match timeout(PATIENCE, receiving).await.map_err(system_error)? {
+                Received::Nothing => return Ok(()),
+                Received::TooLong => {
+                    let error = format!("a request is one line of at most {MAX_REQUEST_BYTES} octets");
+                    return send(stream, &line(&Answer::error(error))).await;
+                }
+                Received::Line(octets) => match serde_json::from_slice::<Request>(&octets) {
+                    Ok(request) => self.ask(handler.clone(), request).await,
+                    Err(error) => line(&Answer::error(format!("this is no request: {error}"))),
+                },
+            };
+            send(stream, &answer).await?;
+        }
+    }
+
+    /// Has a request handled on a side thread, when it is its turn. Gives the answer's line.
+    async fn ask(&self, handler: Arc<dyn ControlHandler>, request: Request) -> Vec<u8> {
+        let _turn = self.turn.acquire_permit(1).await;
+        let handling = move || {
+            let answer = catch_unwind(AssertUnwindSafe(|| handler.handle(request)));
+            line(&answer.unwrap_or_else(|_| Answer::error("the request met a fault of ours; see the log")))
+        };
+        glommio::executor().spawn_blocking(handling).await
+    }
+}
+
+/// The process that listens on the control socket of a data directory.
+pub(super) fn owner(data_dir: &Path) -> Option<i32> {
+    let stream = net::UnixStream::connect(data_dir.join(NAME)).ok()?;
+    let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    Some(credentials.pid.as_raw_nonzero().get())
+}
+
+fn line(answer: &Answer) -> Vec<u8> {
+    let mut octets = serde_json::to_vec(answer).expect("an answer has only text keys");
+    octets.push(b'\n');
+    octets
+}
+
+enum Received {
+    Line(Vec<u8>),
+    TooLong,
+    Nothing,
+}
+
+/// The next line. `pending` keeps what was read beyond it.
+async fn receive(stream: &mut UnixStream, pending: &mut Vec<u8>) -> io::Result<Received> {
+    loop {
+        if let Some(end) = pending.iter().position(|&octet| octet == b'\n') {
+            let rest = pending.split_off(end + 1);
+            return Ok(Received::Line(std::mem::replace(pending, rest)));
+        }
+        if pending.len() > MAX_REQUEST_BYTES {
+            return Ok(Received::TooLong);
+        }
+        let mut octets = [0; 1024];
+        match stream.read(&mut octets).await? {
+            0 => return Ok(Received::Nothing),
+            len => pending.extend_from_slice(&octets[..len]),
+        }
+    }
+}
+
+async fn send(stream: &mut UnixStream, answer: &[u8]) -> io::Result<()> {
+    for piece in answer.chunks(PIECE_OCTETS) {
+        let sending = async { Ok(stream.write_all(piece).await?) };
+        timeout(PATIENCE, sending).await.map_err(system_error)?;
+    }
+    Ok(())
+}

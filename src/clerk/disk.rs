@@ -1,0 +1,127 @@
+//! What the journal asks of a disk, and the disk that there is: files of one directory, by glommio.
+
+use glommio::GlommioError;
+use glommio::io::{BufferedFile, Directory, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The files of a journal. Tests put one in its place that fails when they like.
+pub(super) trait Disk {
+    /// An open segment.
+    type File;
+
+    /// Creates the file of a segment; an error where there is one.
+    async fn create(&self, number: u64) -> io::Result<Self::File>;
+
+    /// Opens the file of a segment, to be read.
+    async fn open(&self, number: u64) -> io::Result<Self::File>;
+
+    /// Writes at an offset. Tells how many octets were written.
+    async fn write(&self, file: &Self::File, octets: Vec<u8>, at: u64) -> io::Result<usize>;
+
+    /// Appends up to `len` octets from an offset to `into`; fewer at the end of the file.
+    async fn read(&self, file: &Self::File, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()>;
+
+    /// Returns when all that was written to the file is on the medium.
+    async fn sync(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Returns when every file that was created is found after a crash.
+    async fn sync_directory(&self) -> io::Result<()>;
+
+    /// Cuts the file.
+    async fn truncate(&self, file: &Self::File, octets: u64) -> io::Result<()>;
+
+    /// Closes the file.
+    async fn close(&self, file: Self::File);
+
+    /// Has the file of a segment deleted, now or soon.
+    fn delete(&self, number: u64);
+}
+
+/// The directory of the journal.
+pub(super) struct Files {
+    directory: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+}
+
+/// The file of a segment: its number in 20 digits, so that a listing by name is one by age.
+pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:020}.seg"))
+}
+
+/// The number of the segment whose file this is.
+pub(super) fn segment_number(path: &Path) -> Option<u64> {
+    (path.extension()? == "seg").then(|| path.file_stem()?.to_str()?.parse().ok())?
+}
+
+impl Disk for Files {
+    type File = BufferedFile;
+
+    async fn create(&self, number: u64) -> io::Result<BufferedFile> {
+        let path = segment_path(&self.directory, number);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).buffered_open(&path).await;
+        file.map_err(system_error)
+    }
+
+    async fn open(&self, number: u64) -> io::Result<BufferedFile> {
+        BufferedFile::open(segment_path(&self.directory, number)).await.map_err(system_error)
+    }
+
+    async fn write(&self, file: &BufferedFile, octets: Vec<u8>, at: u64) -> io::Result<usize> {
+        file.write_at(octets, at).await.map_err(system_error)
+    }
+
+    async fn read(&self, file: &BufferedFile, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        into.extend_from_slice(&file.read_at(at, len).await.map_err(system_error)?);
+        Ok(())
+    }
+
+    async fn sync(&self, file: &BufferedFile) -> io::Result<()> {
+        file.fdatasync().await.map_err(system_error)
+    }
+
+    async fn sync_directory(&self) -> io::Result<()> {
+        let directory = Directory::open(&self.directory).await.map_err(system_error)?;
+        let synced = directory.sync().await.map_err(system_error);
+        directory.close().await.map_err(system_error)?;
+        synced
+    }
+
+    async fn truncate(&self, file: &BufferedFile, octets: u64) -> io::Result<()> {
+        file.truncate(octets).await.map_err(system_error)
+    }
+
+    async fn close(&self, file: BufferedFile) {
+        if let Err(error) = file.close().await {
+            tracing::warn!(%error, "a segment of the journal is closed, but the system complains");
+        }
+    }
+
+    fn delete(&self, number: u64) {
+        let path = segment_path(&self.directory, number);
+        let deleting = async move {
+            match glommio::io::remove(&path).await.map_err(system_error) {
+                // What was never created need not be deleted.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, path = %path.display(), "a segment that is no longer needed stays");
+                }
+                _ => {}
+            }
+        };
+        // To take the blocks of a long file back takes the file system a while; no commit waits for it.
+        glommio::spawn_local(deleting).detach();
+    }
+}
+
+/// The error that the system gave, where glommio wraps it in its own words.
+pub(super) fn system_error<T>(error: GlommioError<T>) -> io::Error {
+    match error {
+        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
+        other => io::Error::other(other.to_string()),
+    }
+}

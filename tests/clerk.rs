@@ -1,0 +1,511 @@
+//! The clerk on a real disk: what it keeps through kill -9 and a full disk, what a record costs, and what its
+//! control socket grants. A test that needs a process of its own runs itself again, with the role in an environment variable.
+#![expect(clippy::disallowed_methods, reason = "a test owns its files, sockets, threads and time")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+use agent::Ticket;
+use ringswitch::clerk::{Clerk, ControlHandler, Replayed, Settings, StartError, replay};
+use ringswitch::config;
+use ringswitch::control::{Answer, Reload, Request};
+use ringswitch::io::{JournalInlet, JournalLink, Waker, journal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use store::journal::{Fault, Kind, SegmentHeader, frame};
+use store::{Binding, Bindings, Draft, Record, Source, TooLong};
+
+const NOW: u64 = 1_800_000_000;
+
+/// Names the data directory to the child of a test.
+const CHILD: &str = "RINGSWITCH_CLERK_TEST_CHILD";
+
+#[test]
+fn kill_9_at_any_moment_loses_no_settled_record() {
+    if let Some(data_dir) = std::env::var_os(CHILD) {
+        register_for_ever(Path::new(&data_dir));
+    }
+    for seed in 0..20u64 {
+        let data_dir = tempfile::tempdir().unwrap();
+        let mut child = child("kill_9_at_any_moment_loses_no_settled_record", data_dir.path());
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        // From the first settlement on, some moment in the next 40 ms.
+        let mut line = String::new();
+        while !line.starts_with("settled ") {
+            line.clear();
+            assert_ne!(output.read_line(&mut line).unwrap(), 0, "the child ends by itself");
+        }
+        std::thread::sleep(Duration::from_micros(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) / 2);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        // What was printed last may be cut.
+        let settled = |line: &str| line.strip_prefix("settled ").and_then(|n| n.parse::<u64>().ok());
+        let whole = rest.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let settled = line.trim().lines().chain(whole.lines()).filter_map(settled).max().unwrap();
+
+        let table = Bindings::new([1; 16]);
+        let replayed = replay(&data_dir.path().join("journal"), &table, NOW).unwrap();
+        assert_eq!(replayed.damage, [], "seed {seed}");
+        // Ticket n was for AOR n % 1000, with the expiry NOW + n.
+        for ticket in settled.saturating_sub(999)..=settled {
+            let Some(expires_at) = expiry(&table, &aor(ticket % 1000)) else {
+                assert_eq!(ticket, 0, "seed {seed}: nothing of the AOR of ticket {ticket} is there");
+                continue;
+            };
+            assert!(expires_at >= NOW + ticket, "seed {seed}: ticket {ticket} was settled and is lost");
+        }
+    }
+}
+
+/// The child: refreshes a thousand AORs in turn, and prints each ticket as it is settled.
+fn register_for_ever(data_dir: &Path) -> ! {
+    let journal = config::Journal { segment_bytes: 200_000, ..config::Journal::default() };
+    let (_clerk, mut shards, table) = start(data_dir, journal, 1);
+    let shard = &mut shards[0];
+    let mut output = std::io::stdout();
+    loop {
+        for _ in 0..1 + shard.next_ticket % 50 {
+            shard.refresh(&table, &aor(shard.next_ticket % 1000), NOW + shard.next_ticket);
+        }
+        shard.push();
+        // Now and then several batches wait at once.
+        if shard.next_ticket % 3 == 0 {
+            assert!(shard.settle());
+            output.write_all(format!("settled {}\n", shard.next_ticket - 1).as_bytes()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_keeps_nothing_by_halves_until_there_is_room() {
+    let Some(data_dir) = std::env::var_os(CHILD) else {
+        let data_dir = tempfile::tempdir().unwrap();
+        let mut child = child("a_full_disk_refuses_and_keeps_nothing_by_halves_until_there_is_room", data_dir.path());
+        assert!(child.wait().unwrap().success(), "see the child's output");
+        return;
+    };
+    // The limit of a file's size stands for the size of the disk: what exceeds it is written up to it, then refused.
+    let limit = |octets| {
+        let limit = Rlimit { current: octets, ..getrlimit(Resource::Fsize) };
+        setrlimit(Resource::Fsize, limit).unwrap();
+    };
+    let signal = Arc::default();
+    signal_hook::flag::register(libc::SIGXFSZ, signal).unwrap();
+    let data_dir = Path::new(&data_dir);
+    let (clerk, mut shards, table) = start(data_dir, config::Journal::default(), 2);
+    let state = clerk.journal_state();
+
+    let mut tell = |shard: usize, n: u64| {
+        shards[shard].refresh(&table, &aor(n), NOW + n);
+        shards[shard].push();
+        shards[shard].settle()
+    };
+    assert!(tell(0, 1) && tell(1, 2));
+    limit(Some(SegmentHeader::OCTETS as u64 + 500));
+    assert!(!tell(0, 3), "there is room for a part of it only");
+    assert!(state.is_failing());
+    assert!(state.status().state.starts_with("failing: "), "{}", state.status().state);
+    let tried = Instant::now();
+    assert!(!tell(1, 4) && !tell(0, 5), "not tried");
+    limit(Some(0));
+    std::thread::sleep(Duration::from_millis(1001).saturating_sub(tried.elapsed()));
+    assert!(!tell(0, 6), "no segment can be begun");
+    limit(None);
+    std::thread::sleep(Duration::from_millis(1001));
+    assert!(tell(0, 7), "there is room again");
+    assert!(!state.is_failing());
+    clerk.stop().unwrap();
+
+    let table = Bindings::new([1; 16]);
+    let replayed = replay(&data_dir.join("journal"), &table, NOW).unwrap();
+    assert_eq!((replayed.records, replayed.damage), (3, vec![]), "a refused record is not there, not even in part");
+    let kept: Vec<u64> = (0..9).filter(|&n| expiry(&table, &aor(n)).is_some()).collect();
+    assert_eq!(kept, [1, 2, 7]);
+}
+
+#[test]
+fn a_hundred_thousand_refreshes_keep_the_journal_short_and_replay_to_the_same_table() {
+    const AORS: u64 = 1000;
+    const SEGMENT: u64 = 256 << 10;
+    let data_dir = tempfile::tempdir().unwrap();
+    let directory = data_dir.path().join("journal");
+    let journal = config::Journal { segment_bytes: SEGMENT, ..config::Journal::default() };
+    let (clerk, mut shards, table) = start(data_dir.path(), journal.clone(), 2);
+    let mut longest = 0;
+    for n in 0..1000u64 {
+        for shard in &mut shards {
+            for k in 0..50 {
+                let aor = aor((n * 7919 + k * 31) % AORS);
+                if (n + k) % 97 == 0 {
+                    shard.remove(&table, &aor)
+                } else {
+                    shard.refresh(&table, &aor, NOW + n + 1)
+                };
+            }
+            shard.push();
+        }
+        // Barriers are asked for at any time, and answered at the end of a turn.
+        for shard in &mut shards {
+            assert!(shard.settle());
+            shard.push();
+        }
+        if n % 20 == 0 {
+            longest = longest.max(octets_in(&directory));
+        }
+    }
+    let live = table.census().journal_octets;
+    let state = clerk.journal_state();
+    assert!(state.deleted.load(Relaxed) > 20, "{state:?}");
+    let bound = 2 * live + 2 * SEGMENT + (2 << 20);
+    assert!(longest < bound, "{longest} octets for {live} live ones, more than {bound}");
+    clerk.stop().unwrap();
+
+    let back = Bindings::new([2; 16]);
+    let replayed = replay(&directory, &back, NOW).unwrap();
+    assert_eq!(replayed.damage, []);
+    for n in 0..AORS {
+        assert_eq!(contents(&back, &aor(n)), contents(&table, &aor(n)), "AOR {n}");
+    }
+    assert_eq!(back.census(), table.census());
+}
+
+/// Run it in release with `--nocapture --test-threads=1` for the figures.
+#[test]
+fn a_record_costs_less_the_more_are_committed_together() {
+    let cost = [100, 1000].map(|records| {
+        const GROUPS: u64 = 300;
+        let data_dir = tempfile::tempdir().unwrap();
+        let (clerk, mut shards, table) = start(data_dir.path(), config::Journal::default(), 1);
+        let shard = &mut shards[0];
+        (0..records).for_each(|n| shard.refresh(&table, &aor(n), NOW + 1800));
+        let batch = std::mem::take(&mut shard.records);
+        let (start, before) = (Instant::now(), processor_time());
+        for _ in 0..GROUPS {
+            shard.records.clone_from(&batch);
+            shard.push();
+            assert!(shard.settle());
+        }
+        let cpu = (processor_time() - before).as_nanos() as u64 / (GROUPS * records);
+        println!(
+            "groups of {records}: {cpu} ns of processor time a record, {:?} a group",
+            start.elapsed() / GROUPS as u32
+        );
+        clerk.stop().unwrap();
+        cpu
+    });
+    assert!(cost[1] < cost[0], "{cost:?}");
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_a_damaged_middle_is_told_and_salvaged() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let directory = data_dir.path().join("journal");
+    fs::create_dir(&directory).unwrap();
+    let file = |number: u64| directory.join(format!("{number:020}.seg"));
+    let segment = |number| {
+        let mut octets = SegmentHeader { number }.encode().to_vec();
+        let ends = (0..10).map(|n| {
+            let n = number * 10 + n;
+            frame(&mut octets, Kind::Record, record(n, &aor(n), NOW + 60).octets());
+            octets.len()
+        });
+        let ends: Vec<usize> = ends.collect();
+        (octets, ends)
+    };
+    let (mut damaged, ends) = segment(1);
+    damaged[ends[3] + 20] ^= 1;
+    fs::write(file(1), &damaged).unwrap();
+    let (torn, ends_of_torn) = segment(2);
+    fs::write(file(2), &torn[..torn.len() - 1]).unwrap();
+    // A crash while a segment was begun leaves a file like these.
+    fs::write(file(3), []).unwrap();
+
+    let table = Bindings::new([1; 16]);
+    fs::remove_file(file(3)).unwrap();
+    let replayed = replay(&directory, &table, NOW).unwrap();
+    assert_eq!(replayed.records, 9 + 9);
+    let [damage] = replayed.damage[..] else { panic!("{:?}", replayed.damage) };
+    assert_eq!((damage.segment, damage.damage.offset, damage.damage.fault), (1, ends[3], Fault::Damaged));
+    assert_eq!(damage.damage.skipped, ends[4] - ends[3]);
+    assert_eq!(fs::metadata(file(2)).unwrap().len(), ends_of_torn[8] as u64, "the tail is cut");
+    drop(replayed);
+
+    fs::write(file(3), []).unwrap();
+    let replayed = replay(&directory, &Bindings::new([1; 16]), NOW).unwrap();
+    assert_eq!((replayed.records, replayed.damage.len(), replayed.segments.len()), (18, 1, 2));
+    assert!(!file(3).exists(), "a segment without a header is removed");
+}
+
+#[test]
+fn what_another_version_wrote_is_not_touched() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let directory = data_dir.path().join("journal");
+    fs::create_dir(&directory).unwrap();
+    let mut octets = SegmentHeader { number: 7 }.encode();
+    octets[8] = 9;
+    let sum = crc32fast::hash(&octets[..20]);
+    octets[20..].copy_from_slice(&sum.to_le_bytes());
+    fs::write(directory.join("00000000000000000007.seg"), octets).unwrap();
+    let error = replay(&directory, &Bindings::new([1; 16]), NOW).unwrap_err().to_string();
+    assert!(error.contains("00000000000000000007.seg") && error.contains("format 9"), "{error}");
+}
+
+#[test]
+fn a_second_process_is_told_whose_the_journal_is() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let (clerk, ..) = start(data_dir.path(), config::Journal::default(), 1);
+    let error = replay(&data_dir.path().join("journal"), &Bindings::new([1; 16]), NOW).unwrap_err();
+    let told = error.to_string();
+    assert!(matches!(error, StartError::InUse { .. }));
+    assert!(told.contains(&format!("process {}", std::process::id())), "{told}");
+    clerk.stop().unwrap();
+    replay(&data_dir.path().join("journal"), &Bindings::new([1; 16]), NOW).unwrap();
+}
+
+#[test]
+fn the_control_socket_answers_its_owner_line_by_line() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let path = data_dir.path().join("control.sock");
+    // A dead process has left one.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let (clerk, ..) = start(data_dir.path(), config::Journal::default(), 1);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let mut client = Client::new(&path);
+    for _ in 0..3 {
+        let reload: Reload = client.ask(r#"{"command":"reload"}"#).into_result().unwrap();
+        assert_eq!(reload.applies, ["domains"]);
+    }
+    let fault = client.ask("nonsense").into_result::<Reload>().unwrap_err();
+    assert!(fault.starts_with("this is no request"), "{fault}");
+    let fault = client.ask(r#"{"command":"status"}"#).into_result::<Reload>().unwrap_err();
+    assert!(fault.contains("a fault of ours"), "a handler that panics is not the end: {fault}");
+    assert!(client.ask(r#"{"command":"reload"}"#).into_result::<Reload>().is_ok());
+    let fault = Client::new(&path).ask(&"x".repeat(1 << 20)).into_result::<Reload>().unwrap_err();
+    assert!(fault.starts_with("a request is one line"), "{fault}");
+
+    clerk.stop().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn idle_slow_and_too_many_clients_are_cut_off_and_delay_no_commit() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let path = data_dir.path().join("control.sock");
+    let (clerk, mut shards, table) = start(data_dir.path(), config::Journal::default(), 1);
+    let mut greedy: Vec<Client> = (0..8).map(|_| Client::new(&path)).collect();
+    // An answer of 20 MB, which nobody reads.
+    greedy[0].send(r#"{"command":"bindings","limit":1}"#);
+    std::thread::sleep(Duration::from_millis(100));
+    let fault = Client::new(&path).receive().into_result::<Reload>().unwrap_err();
+    assert!(fault.contains("too many connections"), "{fault}");
+
+    let started = Instant::now();
+    for n in 0..20 {
+        shards[0].refresh(&table, &aor(n), NOW + 60);
+        shards[0].push();
+        assert!(shards[0].settle());
+    }
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    greedy.rotate_left(1);
+    for mut client in greedy {
+        // The slow one comes last, when its time is over.
+        std::thread::sleep(Duration::from_millis(200));
+        client.stream.get_ref().set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+        let mut octets = Vec::new();
+        // The slow one gets what had been sent; all find the end.
+        match client.stream.read_to_end(&mut octets) {
+            Ok(_) => assert!(octets.len() < 20 << 20),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+    assert!(Client::new(&path).ask(r#"{"command":"reload"}"#).into_result::<Reload>().is_ok());
+    clerk.stop().unwrap();
+}
+
+struct Handler;
+
+impl ControlHandler for Handler {
+    fn handle(&self, request: Request) -> Answer {
+        match request {
+            Request::Reload => Answer::ok(&Reload { applies: vec!["domains".into()], needs_restart: vec![] }),
+            Request::Bindings { .. } => Answer::ok(&"x".repeat(20 << 20)),
+            Request::Status => panic!("as a test of what a panic does"),
+        }
+    }
+}
+
+struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    fn new(path: &Path) -> Self {
+        Self { stream: BufReader::new(UnixStream::connect(path).unwrap()) }
+    }
+
+    fn send(&mut self, line: &str) {
+        // A line that is too long is not read to its end.
+        let _ = self.stream.get_mut().write_all(format!("{line}\n").as_bytes());
+    }
+
+    fn receive(&mut self) -> Answer {
+        let mut answer = String::new();
+        self.stream.read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    fn ask(&mut self, line: &str) -> Answer {
+        self.send(line);
+        self.receive()
+    }
+}
+
+/// A shard, as far as the clerk sees one.
+struct Shard {
+    link: JournalLink,
+    waker: Arc<Waker>,
+    records: Vec<u8>,
+    next_ticket: u64,
+}
+
+impl Shard {
+    fn refresh(&mut self, table: &Bindings, aor: &str, expires_at: u64) {
+        self.update(table, aor, |draft| draft.push(&binding(expires_at)));
+    }
+
+    fn remove(&mut self, table: &Bindings, aor: &str) {
+        self.update(table, aor, |_| Ok(()));
+    }
+
+    fn update(&mut self, table: &Bindings, aor: &str, pack: impl FnOnce(&mut Draft) -> Result<(), TooLong>) {
+        let journal = |record: &Record| frame(&mut self.records, Kind::Record, record.octets());
+        table.update::<TooLong>(aor, |_, draft| pack(draft), journal).unwrap();
+        self.next_ticket += 1;
+    }
+
+    /// Ends a turn.
+    fn push(&mut self) {
+        while !self.link.push(&mut self.records, Ticket(self.next_ticket)) && !self.records.is_empty() {
+            self.wait();
+        }
+    }
+
+    /// Waits until all that was handed over is settled. Tells whether the last of it is kept.
+    fn settle(&mut self) -> bool {
+        loop {
+            // One with an earlier ticket is that of a barrier without records.
+            if let (Ticket(last), ok) = self.wait()
+                && last + 1 == self.next_ticket
+            {
+                return ok;
+            }
+        }
+    }
+
+    /// Sleeps until the next settlement.
+    fn wait(&mut self) -> (Ticket, bool) {
+        loop {
+            self.waker.prepare_to_sleep();
+            if let Some(settled) = self.link.settled() {
+                self.waker.stay_awake();
+                return settled;
+            }
+            rustix::io::read(self.waker.as_fd(), &mut [0; 8]).unwrap();
+            self.link.push(&mut self.records, Ticket(self.next_ticket));
+        }
+    }
+}
+
+fn start(data_dir: &Path, journal: config::Journal, shards: usize) -> (Clerk, Vec<Shard>, Arc<Bindings>) {
+    let table = Arc::new(Bindings::new([1; 16]));
+    let replayed = replay(&data_dir.join("journal"), &table, NOW).unwrap();
+    let (clerk, shards) = serve(data_dir, journal, shards, &table, replayed);
+    (clerk, shards, table)
+}
+
+fn serve(
+    data_dir: &Path,
+    journal: config::Journal,
+    shards: usize,
+    table: &Arc<Bindings>,
+    replayed: Replayed,
+) -> (Clerk, Vec<Shard>) {
+    let clerk = Arc::new(Waker::new().unwrap());
+    let (shards, inlets): (Vec<Shard>, Vec<JournalInlet>) = (0..shards).map(|_| shard(&clerk)).unzip();
+    let settings = Settings { data_dir: data_dir.to_owned(), journal, core: None };
+    let clerk = Clerk::start(settings, inlets, clerk, table.clone(), replayed, Arc::new(Handler)).unwrap();
+    (clerk, shards)
+}
+
+fn shard(clerk: &Arc<Waker>) -> (Shard, JournalInlet) {
+    let waker = Arc::new(Waker::new().unwrap());
+    let (link, inlet) = journal(64, waker.clone(), clerk.clone());
+    (Shard { link, waker, records: Vec::new(), next_ticket: 1 }, inlet)
+}
+
+/// Runs a test of this file as a process of its own.
+fn child(test: &str, data_dir: &Path) -> std::process::Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(CHILD, data_dir).stdout(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn aor(n: u64) -> String {
+    format!("user{n:07}@pbx.example.com")
+}
+
+fn expiry(table: &Bindings, aor: &str) -> Option<u64> {
+    table.lookup(aor, NOW, |record| record.live(NOW).map(|binding| binding.expires_at).max())?
+}
+
+fn contents(table: &Bindings, aor: &str) -> Option<Vec<u8>> {
+    table.lookup(aor, NOW, |record| record.octets().to_vec())
+}
+
+fn record(version: u64, aor: &str, expires_at: u64) -> Record {
+    let mut draft = Draft::default();
+    draft.push(&binding(expires_at)).unwrap();
+    draft.seal(version, aor, 0).unwrap()
+}
+
+/// What a desk phone registers.
+fn binding(expires_at: u64) -> Binding<'static> {
+    Binding {
+        contact: b"sip:alice1234@192.168.100.27:49152;line=a1b2c3",
+        params: b"",
+        q: 1000,
+        registered_at: NOW,
+        expires_at,
+        call_id: b"3848276298220188511@192.168.100.27:49152",
+        cseq: 4711,
+        user_agent: b"Yealink T46S 66.85.0",
+        source: Source {
+            listener: 0,
+            transport: sip::Transport::Udp,
+            peer: "203.0.113.77:49152".parse().unwrap(),
+            connection: None,
+        },
+        path: b"",
+        instance: b"",
+        reg_id: None,
+        methods: b"",
+    }
+}
+
+fn octets_in(directory: &Path) -> u64 {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
+}
+
+fn processor_time() -> Duration {
+    rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).try_into().unwrap()
+}
