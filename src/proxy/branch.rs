@@ -1,0 +1,255 @@
+//! Our Via branch (RFC 3261 §16.6 step 8, §16.11): computed, never drawn.
+//!
+//! `z9hG4bK` T L F, all in lower-case hexadecimal:
+//! - T, 16 digits, names the transaction: a keyed hash over the Via below ours (its branch and sent-by), Call-ID, CSeq
+//!   number and F. A retransmission, the CANCEL and the ACK for a non-2xx repeat all of these (§9.1, §17.1.1.3), so they
+//!   get the INVITE's branch. A response brings them back, so T is checked before it is forwarded: nobody can push a
+//!   response through us that answers nothing.
+//! - L, 16 digits, detects loops: a hash over what routing looks at (Request-URI, Route, From tag, Call-ID, CSeq number;
+//!   not the method and not the To tag, which a CANCEL or an ACK changes). The same L a second time is a loop; another
+//!   one is a spiral.
+//! - F, where the request came from: listener, then the connection if it was on one. The response goes back there.
+
+use agent::{ConnectionId, Flow, ListenerId, Secret};
+use sip::{HeaderName, Message, Octets, Request, Via};
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+
+const HASH_DIGITS: usize = 16;
+const LISTENER_DIGITS: usize = 4;
+const CONNECTION_DIGITS: usize = 4 + 8 + 8;
+
+/// Computes and checks branches under the cluster's secret.
+#[derive(Clone)]
+pub struct Branches {
+    /// Each hash has a key of its own, so that none of them, chosen by an outsider, passes for another.
+    transactions: SipHasher13,
+    loops: SipHasher13,
+    tags: SipHasher13,
+}
+
+/// A branch of ours, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnBranch {
+    transaction: u64,
+    /// L.
+    pub looped: u64,
+    /// The listener that the request came in on.
+    pub listener: ListenerId,
+    /// The connection that it came on, if it did.
+    pub connection: Option<ConnectionId>,
+}
+
+impl Branches {
+    /// Branches of the cluster that shares `secret`.
+    pub fn new(secret: &Secret) -> Self {
+        let [transactions, loops, tags] =
+            ["branch", "loop", "to-tag"].map(|purpose| SipHasher13::new_with_key(&secret.derive(purpose)));
+        Self { transactions, loops, tags }
+    }
+
+    /// The branch for `request` which came on `flow`.
+    pub fn compute(&self, message: &Message<'_>, request: &Request<'_>, flow: &Flow) -> OwnBranch {
+        OwnBranch {
+            transaction: self.transaction(
+                &request.via,
+                request.call_id,
+                request.cseq.number,
+                flow.listener,
+                flow.connection,
+            ),
+            looped: self.looped(message, request),
+            listener: flow.listener,
+            connection: flow.connection,
+        }
+    }
+
+    /// Whether `branch`, from the topmost Via of a response, is one that we gave to the request with `below` on top.
+    pub fn is_own(&self, branch: &OwnBranch, below: &Via<'_>, call_id: &[u8], cseq: u32) -> bool {
+        self.transaction(below, call_id, cseq, branch.listener, branch.connection) == branch.transaction
+    }
+
+    fn transaction(
+        &self,
+        below: &Via<'_>,
+        call_id: &[u8],
+        cseq: u32,
+        listener: ListenerId,
+        connection: Option<ConnectionId>,
+    ) -> u64 {
+        let mut hash = self.transactions;
+        write_part(&mut hash, below.branch.unwrap_or_default());
+        // Of sent-by the host's text: it is part of the Via's value, which the response gives back unchanged.
+        match below.host {
+            sip::Host::Name(name) => write_part(&mut hash, name),
+            sip::Host::V4(v4) => write_part(&mut hash, &v4.octets()),
+            sip::Host::V6(v6) => write_part(&mut hash, &v6.octets()),
+        }
+        hash.write_u16(below.port_or_default());
+        write_part(&mut hash, call_id);
+        hash.write_u32(cseq);
+        hash.write_u16(listener.0);
+        if let Some(c) = connection {
+            hash.write_u16(c.shard);
+            hash.write_u32(c.slot);
+            hash.write_u32(c.generation);
+        }
+        hash.finish()
+    }
+
+    /// The tag that answers of ours give the To of `message`: a stateless element's is the same for every retransmission
+    /// (§8.2.7), and those repeat the message octet for octet.
+    pub fn to_tag(&self, message: &Message<'_>) -> Tag {
+        let mut tag = [0; HASH_DIGITS];
+        write_hex(self.tags.hash(message.bytes()), &mut tag);
+        tag
+    }
+
+    /// L: what would make us route the request elsewhere.
+    fn looped(&self, message: &Message<'_>, request: &Request<'_>) -> u64 {
+        let mut hash = self.loops;
+        write_part(&mut hash, request.uri);
+        for route in message.all(HeaderName::Route) {
+            write_part(&mut hash, route.value);
+        }
+        write_part(&mut hash, request.from.tag.unwrap_or_default());
+        write_part(&mut hash, request.call_id);
+        hash.write_u32(request.cseq.number);
+        hash.finish()
+    }
+}
+
+/// A tag of ours, see [`Branches::to_tag`].
+pub type Tag = [u8; HASH_DIGITS];
+
+/// Hashes a part with its length, so that parts cannot run into each other.
+fn write_part(hash: &mut SipHasher13, part: &[u8]) {
+    hash.write_u32(part.len() as u32);
+    hash.write(part);
+}
+
+impl OwnBranch {
+    /// Takes a branch apart; `None` where it is not shaped like one of ours.
+    pub fn parse(branch: &[u8]) -> Option<Self> {
+        let text = branch.strip_prefix(Via::MAGIC_COOKIE)?;
+        let (transaction, text) = take_hex(text, HASH_DIGITS)?;
+        let (looped, text) = take_hex(text, HASH_DIGITS)?;
+        let (listener, text) = take_hex(text, LISTENER_DIGITS)?;
+        let connection = match text.len() {
+            0 => None,
+            CONNECTION_DIGITS => {
+                let (shard, text) = take_hex(text, 4)?;
+                let (slot, text) = take_hex(text, 8)?;
+                let (generation, _) = take_hex(text, 8)?;
+                Some(ConnectionId { shard: shard as u16, slot: slot as u32, generation: generation as u32 })
+            }
+            _ => return None,
+        };
+        Some(Self { transaction, looped, listener: ListenerId(listener as u16), connection })
+    }
+
+    /// Writes it with its magic cookie.
+    pub fn write(&self, out: &mut impl Octets) {
+        out.put(Via::MAGIC_COOKIE);
+        put_hex(out, self.transaction, HASH_DIGITS);
+        put_hex(out, self.looped, HASH_DIGITS);
+        put_hex(out, self.listener.0.into(), LISTENER_DIGITS);
+        if let Some(c) = self.connection {
+            put_hex(out, c.shard.into(), 4);
+            put_hex(out, c.slot.into(), 8);
+            put_hex(out, c.generation.into(), 8);
+        }
+    }
+}
+
+fn write_hex(n: u64, digits: &mut [u8]) {
+    let count = digits.len();
+    for (i, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(n >> (4 * (count - 1 - i)) & 15) as usize];
+    }
+}
+
+fn put_hex(out: &mut impl Octets, n: u64, digits: usize) {
+    let mut text = [0; HASH_DIGITS];
+    write_hex(n, &mut text[..digits]);
+    out.put(&text[..digits]);
+}
+
+fn take_hex(text: &[u8], digits: usize) -> Option<(u64, &[u8])> {
+    let (digits, rest) = text.split_at_checked(digits)?;
+    let value = |n: u64, &d: &u8| {
+        let digit = match d {
+            b'0'..=b'9' => d - b'0',
+            b'a'..=b'f' => d - b'a' + 10,
+            _ => return None,
+        };
+        Some(n << 4 | u64::from(digit))
+    };
+    Some((digits.iter().try_fold(0, value)?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sip::{Limits, Transport};
+
+    const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP pc33;branch=z9hG4bK776\r\nMax-Forwards: 70\r\n\
+        To: <sip:bob@example.com>\r\nFrom: <sip:alice@example.com>;tag=88\r\nCall-ID: id\r\nCSeq: 31 INVITE\r\n\r\n";
+
+    fn compute(text: &str) -> OwnBranch {
+        let flow = Flow {
+            listener: ListenerId(3),
+            transport: Transport::Tcp,
+            peer: "192.0.2.1:1".parse().unwrap(),
+            connection: Some(ConnectionId { shard: 1, slot: 0xabcd, generation: 7 }),
+        };
+        let message = Message::parse(text.as_bytes(), &Limits::default()).unwrap();
+        branches().compute(&message, &message.request().unwrap(), &flow)
+    }
+
+    fn branches() -> Branches {
+        Branches::new(&Secret::new([5; 32]))
+    }
+
+    #[test]
+    fn cancel_and_ack_follow_their_invite() {
+        let cancel = INVITE.replace("INVITE", "CANCEL").replace("Max-Forwards: 70", "Max-Forwards: 69");
+        let ack =
+            INVITE.replace("INVITE", "ACK").replace("To: <sip:bob@example.com>", "To: <sip:bob@example.com>;tag=9");
+        assert_eq!(compute(INVITE), compute(&cancel));
+        assert_eq!(compute(INVITE), compute(&ack));
+    }
+
+    #[test]
+    fn another_target_is_a_spiral_and_the_same_one_a_loop() {
+        let again = INVITE.replace("branch=z9hG4bK776", "branch=z9hG4bK777");
+        let spiral = again.replace("INVITE sip:bob@", "INVITE sip:carol@");
+        assert_eq!(compute(INVITE).looped, compute(&again).looped);
+        assert_ne!(compute(INVITE).looped, compute(&spiral).looped);
+        assert_ne!(compute(INVITE).transaction, compute(&again).transaction);
+    }
+
+    #[test]
+    fn a_branch_is_read_back_and_a_forged_one_is_told() {
+        let branch = compute(INVITE);
+        let mut text = Vec::new();
+        branch.write(&mut text);
+        assert_eq!(OwnBranch::parse(&text), Some(branch));
+        let message = Message::parse(INVITE.as_bytes(), &Limits::default()).unwrap();
+        let via = message.vias().next().unwrap().unwrap();
+        assert!(branches().is_own(&branch, &via, b"id", 31));
+        assert!(!branches().is_own(&branch, &via, b"id", 32));
+        let elsewhere = OwnBranch { connection: None, ..branch };
+        assert!(!branches().is_own(&elsewhere, &via, b"id", 31));
+        for bad in [&b"z9hG4bK"[..], b"z9hG4bK776asdhds", &text[..text.len() - 1], &text[1..]] {
+            assert_eq!(OwnBranch::parse(bad), None);
+        }
+    }
+
+    #[test]
+    fn a_cookie_alone_does_not_make_requests_collide() {
+        // RFC 4475 §3.2.1.
+        let bare = INVITE.replace("z9hG4bK776", "z9hG4bK");
+        assert_ne!(compute(&bare).transaction, compute(&bare.replace("Call-ID: id", "Call-ID: other")).transaction);
+    }
+}

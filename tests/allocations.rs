@@ -1,0 +1,112 @@
+//! Forwarding takes nothing from the heap: what a message needs beside its own octets comes from the turn's arena.
+
+#[path = "rfc/harness.rs"]
+#[expect(dead_code, reason = "the harness serves other tests too")]
+mod harness;
+
+use agent::{Flow, Now, Outbox, Received};
+use bumpalo::Bump;
+use harness::{ALICE, BOB, OUTSIDER, Table, in_dialog, request, response, udp};
+use ringswitch::proxy::{Agents, Location, Proxy, Relay, Target};
+use sip::{Limits, Message, Request};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    time::Duration,
+};
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The system's allocator, which counts what each thread takes.
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, octets: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(octets, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, octets: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(octets, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bob is at his phone; nobody else is anywhere. It allocates nothing.
+struct OnlyBob;
+
+impl Agents for OnlyBob {
+    fn locate<'t>(&self, _: Now, aor: &str, _: &'t Bump) -> Location<'t> {
+        match aor {
+            "bob@example.com" => Location::Bound(Target { uri: b"sip:bob@192.0.2.20:5062", flow: None, path: b"" }),
+            _ => Location::Unknown,
+        }
+    }
+
+    fn register<'t>(&mut self, _: Now, _: Flow, _: &Message<'t>, _: &Request<'t>, _: &mut Outbox<'t>) {}
+
+    fn authorize_relay<'t>(&mut self, _: Now, _: Flow, _: &Message<'t>, _: &Request<'t>, _: &mut Outbox<'t>) -> Relay {
+        Relay::Refused
+    }
+}
+
+/// Handles the message in a turn of its own and gives how many messages it sent.
+fn turn(proxy: &mut Proxy, arena: &mut Bump, journal: &mut Vec<u8>, flow: Flow, octets: &[u8]) -> usize {
+    let mut ticket = 0;
+    let sent = {
+        let mut out = Outbox::new(arena, &mut [], journal, &mut ticket);
+        let now = Now { monotonic: Duration::ZERO, unix: Duration::ZERO };
+        let message = Message::parse(octets, &Limits::default()).expect("the test sends a sound message");
+        if message.is_request() {
+            proxy.handle_request(now, &Received { flow, octets, passed: false }, &message, &mut OnlyBob, &mut out);
+        } else {
+            proxy.handle_response(&message, &mut out);
+        }
+        out.outgoing().len()
+    };
+    arena.reset();
+    sent
+}
+
+#[test]
+fn forwarding_allocates_nothing() {
+    for table in [Table::new(), Table::recording()] {
+        let mut table = table;
+        let text =
+            request("INVITE", "sip:bob@example.com", &["Contact: <sip:a@10.0.0.5>", "Route: <sip:example.com;lr>"]);
+        let forwarded = table.one(udp(OUTSIDER), &text);
+        let answer = response("200 OK", &forwarded);
+        let mut messages = vec![(udp(OUTSIDER), text), (udp(BOB), answer)];
+        if table.proxy.settings().record_route {
+            messages.push((udp(BOB), in_dialog("BYE", "sip:a@10.0.0.5", &forwarded, false)));
+        }
+        messages.push((udp(ALICE), request("OPTIONS", "sip:example.com", &[])));
+        messages.push((udp(ALICE), request("MESSAGE", "sip:nobody@example.com", &[])));
+        messages.push((udp(ALICE), request("INVITE", "sip:x@far.example", &[])));
+
+        let (mut arena, mut journal) = (Bump::new(), Vec::new());
+        for round in 0..3 {
+            for (flow, text) in &messages {
+                let before = ALLOCATIONS.get();
+                let sent = turn(&mut table.proxy, &mut arena, &mut journal, *flow, text.as_bytes());
+                let allocations = ALLOCATIONS.get() - before;
+                assert_eq!(sent, 1, "{text}");
+                // The first round grows the arena to what a turn needs.
+                assert!(round == 0 || allocations == 0, "{allocations} allocations for {text}");
+            }
+        }
+    }
+}
