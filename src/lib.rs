@@ -1,6 +1,19 @@
-//! The ringswitch program as a library: the edge (`io`, `clerk`), the proxy, the configuration and the command line.
+//! The ringswitch program as a library.
+//!
+//! A packet meets the edge (`io`), the core of its shard (`shard`) and the proxy (`proxy`). Beside its path are the journal
+//! (`clerk`), the accounts, the counters (`figures`) and what composes them all (`switch`); then what an operator meets: the
+//! configuration, the control socket, the log, the command line and the demonstration.
+pub mod io;
+pub mod shard;
+pub mod proxy;
+
+pub mod accounts;
 pub mod clerk;
+pub mod figures;
+pub mod switch;
+
 pub mod cli;
 pub mod config;
-pub mod io;
-pub mod proxy;
+pub mod control;
+pub mod demo;
+pub mod logging;
