@@ -1,1 +1,16 @@
-//! bench
+//! The bench: what the switch costs, beside the floor that no proxy can go below, in one run on one machine.
+//!
+//! A load's way through this crate: a [`message`] template is stamped and sent in batches ([`mmsg`]) at the pace of
+//! [`load`], to a [`server`] under test (the switch, or the null forwarder of [`floor`]), whose CPU time and memory
+//! [`process`] reads; [`compare`] puts the figures side by side. Everything stays on the loopback, and every run has a
+//! bound in messages and in time.
+#![expect(clippy::disallowed_methods, reason = "a load generator is all edge: clocks, sockets and files are its work")]
+
+pub mod compare;
+pub mod digest;
+pub mod floor;
+pub mod load;
+pub mod message;
+pub mod mmsg;
+pub mod process;
+pub mod server;

@@ -1,0 +1,423 @@
+//! The side-by-side run: floor and switch in turn, every figure the median of several repetitions.
+//!
+//! Each workload is measured twice: *paced*, at one rate for all, and *full*, at the highest rate that the server itself
+//! sustains. A paced figure shows what wake-ups cost, a full one what the work costs.
+
+use std::{
+    fmt, fs,
+    net::UdpSocket,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use serde::Serialize;
+
+use crate::{
+    load::{self, Load, Outcome, Workload},
+    message::Method,
+    mmsg,
+    process::{CpuPerMessage, Memory},
+    server::{Cores, Place, Probe, Running, Server, free_port},
+};
+
+/// How often what was lost is sent again until all addresses of record are registered or found.
+const PASSES: usize = 5;
+const SOURCES: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a comparison runs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Repetitions, of which the medians are taken.
+    pub repetitions: usize,
+    /// Messages a second of the paced runs.
+    pub rate: f64,
+    /// How long a paced run takes.
+    pub time: Duration,
+    /// Where the search for the highest rate begins.
+    pub max_rate: f64,
+    /// How long each trial of the search takes.
+    pub trial: Duration,
+    /// How many addresses of record are registered, in turn; the last is also restarted.
+    pub aors: Vec<u32>,
+    /// The cores.
+    pub cores: Cores,
+    /// Where the data directories are made; a real disk, if durability is to cost what it costs.
+    pub dir: PathBuf,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was sent.
+    pub work: String,
+    /// How many addresses of record were registered.
+    pub aors: Option<u32>,
+    /// Paced or full.
+    pub pace: Pace,
+    /// The server under test.
+    pub server: String,
+    /// Messages a second.
+    pub rate: f64,
+    /// The server's CPU time per message.
+    pub cpu: CpuPerMessage,
+    /// That total, as a multiple of the floor's for the OPTIONS at the same pace.
+    pub of_floor: f64,
+    /// The median latency.
+    pub p50_us: f64,
+    /// The latency of 99 %.
+    pub p99_us: f64,
+    /// The part of the messages that was lost or refused.
+    pub loss: f64,
+}
+
+/// At what rate a row was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pace {
+    /// The same for all servers.
+    Paced,
+    /// The highest that this server sustains.
+    Full,
+}
+
+/// Memory that bindings take, in one repetition.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bindings {
+    /// The server under test.
+    pub server: String,
+    /// How many there are.
+    pub count: u32,
+    /// Growth of the proportional set from before the first to after the last, for each.
+    pub octets_each: f64,
+}
+
+/// A stop and a start with all bindings, in one repetition.
+#[derive(Clone, Debug, Serialize)]
+pub struct Restart {
+    /// The server under test.
+    pub server: String,
+    /// How it was stopped: TERM or KILL.
+    pub signal: &'static str,
+    /// Bindings registered before.
+    pub bindings: u32,
+    /// Bindings found after; less only if the server has lost some.
+    pub found: u32,
+    /// Seconds from the signal to the end of the process.
+    pub stop_secs: f64,
+    /// Seconds from the start of the process until it forwards a request to a registered contact.
+    pub start_secs: f64,
+}
+
+/// All that a comparison found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The machine: processor, cores, kernel.
+    pub machine: String,
+    /// Repetitions of which the rows are the medians.
+    pub repetitions: usize,
+    /// The figures of CPU and latency.
+    pub rows: Vec<Row>,
+    /// The figures of memory.
+    pub bindings: Vec<Bindings>,
+    /// The figures of restarts.
+    pub restarts: Vec<Restart>,
+}
+
+/// Runs `floor` and then `server` through the plan.
+pub fn run(plan: &Plan, floor: &dyn Server, server: &dyn Server) -> Result<Comparison> {
+    ensure!(plan.repetitions > 0 && !plan.aors.is_empty(), "a comparison has repetitions and addresses of record");
+    mmsg::pin(plan.cores.generator)?;
+    let mut bench =
+        Bench { plan, sink: mmsg::bind(0)?, samples: Vec::new(), bindings: Vec::new(), restarts: Vec::new() };
+    for _ in 0..plan.repetitions {
+        for server in [floor, server] {
+            bench.forward(server)?;
+        }
+        for &aors in &plan.aors {
+            bench.register(server, aors)?;
+        }
+    }
+    bench.conclude(floor)
+}
+
+struct Sample {
+    work: &'static str,
+    aors: Option<u32>,
+    pace: Pace,
+    server: String,
+    outcome: Outcome,
+}
+
+struct Bench<'a> {
+    plan: &'a Plan,
+    sink: UdpSocket,
+    samples: Vec<Sample>,
+    bindings: Vec<Bindings>,
+    restarts: Vec<Restart>,
+}
+
+impl Bench<'_> {
+    fn forward(&mut self, server: &dyn Server) -> Result<()> {
+        let dir = tempfile::tempdir_in(&self.plan.dir)?;
+        let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
+        self.warm_up(&running)?;
+        for (work, method) in [("forward OPTIONS 462 B", Method::Options), ("forward INVITE 975 B", Method::Invite)] {
+            let load = self.load(&running, Workload::Forward { method, answered: false }, &[0]);
+            self.paced_and_full(work, None, server, load)?;
+        }
+        running.stop(Signal::TERM)?;
+        Ok(())
+    }
+
+    fn register(&mut self, server: &dyn Server, count: u32) -> Result<()> {
+        let dir = tempfile::tempdir_in(&self.plan.dir)?;
+        let place = self.place(dir.path())?;
+        let running = Running::start(server, &place, &self.sink, Probe::Forwards)?;
+        self.warm_up(&running)?;
+
+        let before = Memory::read(running.pid())?;
+        let all: Vec<u32> = (0..count).collect();
+        let register = Workload::Register { credentials: None };
+        let mut load = self.load(&running, register.clone(), &all);
+        load.count = u64::from(count);
+        let outcome = load::run(&load, &self.sink)?;
+        let next_cseq = outcome.next_cseq;
+        let (missing, next_cseq) = self.repeat_lost(&running, &register, outcome.lost_aors.clone(), next_cseq)?;
+        ensure!(missing.is_empty(), "{} of {count} addresses of record cannot be registered", missing.len());
+        self.keep("REGISTER new", Some(count), Pace::Paced, server, outcome);
+        let growth = Memory::read(running.pid())?.pss.saturating_sub(before.pss);
+        let octets_each = growth as f64 / f64::from(count);
+        self.bindings.push(Bindings { server: server.name(), count, octets_each });
+
+        let shuffled = load::shuffled(count);
+        let mut refresh = self.load(&running, register, &shuffled);
+        refresh.first_cseq = next_cseq;
+        self.paced_and_full("REGISTER refresh", Some(count), server, refresh)?;
+        let lookup = Workload::Lookup { method: Method::Options, answered: false };
+        let load = self.load(&running, lookup, &shuffled);
+        self.paced_and_full("lookup OPTIONS 462 B", Some(count), server, load)?;
+
+        if self.plan.aors.last() != Some(&count) {
+            running.stop(Signal::TERM)?;
+            return Ok(());
+        }
+        let running = self.restart(server, &place, running, count, Signal::TERM, "TERM")?;
+        let running = self.restart(server, &place, running, count, Signal::KILL, "KILL")?;
+        running.stop(Signal::TERM)?;
+        Ok(())
+    }
+
+    fn restart(
+        &mut self,
+        server: &dyn Server,
+        place: &Place,
+        running: Running,
+        count: u32,
+        signal: Signal,
+        name: &'static str,
+    ) -> Result<Running> {
+        let stop_secs = running.stop(signal)?.as_secs_f64();
+        let running = Running::start(server, place, &self.sink, Probe::Finds(count - 1))?;
+        let lookup = Workload::Lookup { method: Method::Options, answered: false };
+        let (missing, _) = self.repeat_lost(&running, &lookup, load::shuffled(count), 1)?;
+        self.restarts.push(Restart {
+            server: server.name(),
+            signal: name,
+            bindings: count,
+            found: count - missing.len() as u32,
+            stop_secs,
+            start_secs: running.ready_after.as_secs_f64(),
+        });
+        Ok(running)
+    }
+
+    /// Sends `workload` for each of `aors`, and again for those that were lost; returns those that remain.
+    fn repeat_lost(
+        &self,
+        running: &Running,
+        workload: &Workload,
+        mut aors: Vec<u32>,
+        mut cseq: u32,
+    ) -> Result<(Vec<u32>, u32)> {
+        for _ in 0..PASSES {
+            if aors.is_empty() {
+                break;
+            }
+            let mut load = self.load(running, workload.clone(), &aors);
+            (load.first_cseq, load.count) = (cseq, aors.len() as u64);
+            let outcome = load::run(&load, &self.sink)?;
+            (aors, cseq) = (outcome.lost_aors, outcome.next_cseq);
+        }
+        Ok((aors, cseq))
+    }
+
+    fn paced_and_full(
+        &mut self,
+        work: &'static str,
+        aors: Option<u32>,
+        server: &dyn Server,
+        mut load: Load,
+    ) -> Result<()> {
+        let paced = load::run(&load, &self.sink)?;
+        load.first_cseq = paced.next_cseq;
+        load.rate = self.plan.max_rate;
+        let full = load::find_max(&load, &self.sink, self.plan.trial)?;
+        self.keep(work, aors, Pace::Paced, server, paced);
+        self.keep(work, aors, Pace::Full, server, full);
+        Ok(())
+    }
+
+    fn keep(&mut self, work: &'static str, aors: Option<u32>, pace: Pace, server: &dyn Server, outcome: Outcome) {
+        self.samples.push(Sample { work, aors, pace, server: server.name(), outcome });
+    }
+
+    /// Touches what a server allocates once: buffers, stacks, code.
+    fn warm_up(&self, running: &Running) -> Result<()> {
+        let mut load = self.load(running, Workload::Forward { method: Method::Invite, answered: false }, &[0]);
+        load.count = (load.rate / 2.0) as u64 + 1;
+        load::run(&load, &self.sink)?;
+        Ok(())
+    }
+
+    fn load<'a>(&self, running: &Running, workload: Workload, aors: &'a [u32]) -> Load<'a> {
+        Load {
+            server: running.address,
+            workload,
+            aors,
+            first_cseq: 1,
+            rate: self.plan.rate,
+            count: (self.plan.rate * self.plan.time.as_secs_f64()) as u64,
+            sources: SOURCES,
+            patience: PATIENCE,
+            pid: Some(running.pid()),
+        }
+    }
+
+    fn place<'a>(&self, dir: &'a Path) -> Result<Place<'a>> {
+        let (listen, sink) = (free_port()?, mmsg::address(&self.sink));
+        Ok(Place { listen, sink, cores: Some(self.plan.cores), dir })
+    }
+
+    fn conclude(self, floor: &dyn Server) -> Result<Comparison> {
+        let mut rows: Vec<Row> = Vec::new();
+        for first in &self.samples {
+            let same = |one: &&Sample| {
+                (one.work, one.aors, one.pace, &one.server) == (first.work, first.aors, first.pace, &first.server)
+            };
+            if !std::ptr::eq(self.samples.iter().find(same).unwrap_or(first), first) {
+                continue; // The row of an earlier repetition holds it.
+            }
+            let median_of = |figure: &dyn Fn(&Outcome) -> f64| {
+                median(self.samples.iter().filter(same).map(|one| figure(&one.outcome)).collect())
+            };
+            let cpu = |outcome: &Outcome| outcome.cpu.unwrap_or_default();
+            rows.push(Row {
+                work: first.work.into(),
+                aors: first.aors,
+                pace: first.pace,
+                server: first.server.clone(),
+                rate: median_of(&|outcome| outcome.sent_rate),
+                cpu: CpuPerMessage {
+                    user_us: median_of(&|outcome| cpu(outcome).user_us),
+                    system_us: median_of(&|outcome| cpu(outcome).system_us),
+                    total_us: median_of(&|outcome| cpu(outcome).total_us),
+                },
+                of_floor: 0.0,
+                p50_us: median_of(&|outcome| outcome.latency.p50_us),
+                p99_us: median_of(&|outcome| outcome.latency.p99_us),
+                loss: median_of(&|outcome| outcome.loss),
+            });
+        }
+        let floors: Vec<(Pace, String, f64)> = rows
+            .iter()
+            .filter(|row| row.server == floor.name())
+            .map(|row| (row.pace, row.work.clone(), row.cpu.total_us))
+            .collect();
+        for row in &mut rows {
+            // Work that the floor does not do is held against its OPTIONS: also one datagram in and one out.
+            let of = |work: Option<&str>| {
+                floors.iter().find(|(pace, name, _)| *pace == row.pace && work.is_none_or(|work| work == name))
+            };
+            row.of_floor = of(Some(&row.work)).or(of(None)).map_or(f64::NAN, |(_, _, floor)| row.cpu.total_us / floor);
+        }
+        Ok(Comparison {
+            machine: machine(),
+            repetitions: self.plan.repetitions,
+            rows,
+            bindings: self.bindings,
+            restarts: self.restarts,
+        })
+    }
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    match (figures.len(), figures.len() / 2) {
+        (0, _) => f64::NAN,
+        (count, middle) if count % 2 == 0 => (figures[middle - 1] + figures[middle]) / 2.0,
+        (_, middle) => figures[middle],
+    }
+}
+
+/// Processor, cores and kernel.
+pub fn machine() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{}, {cores} cores, Linux {}", model.unwrap_or(" unknown processor").trim(), kernel.trim())
+}
+
+impl fmt::Display for Comparison {
+    /// The tables, in Markdown.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "{}; medians of {}.\n", self.machine, self.repetitions)?;
+        writeln!(
+            f,
+            "| work | AORs | pace | server | messages/s | user µs | system µs | CPU µs | × floor | p50 µs | p99 µs | loss % |"
+        )?;
+        writeln!(f, "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: |")?;
+        for row in &self.rows {
+            let aors = row.aors.map(|aors| aors.to_string()).unwrap_or_default();
+            let pace = if row.pace == Pace::Paced { "paced" } else { "full" };
+            let CpuPerMessage { user_us, system_us, total_us } = row.cpu;
+            writeln!(
+                f,
+                "| {} | {aors} | {pace} | {} | {:.0} | {user_us:.2} | {system_us:.2} | {total_us:.2} | {:.2} | {:.0} | {:.0} | {:.3} |",
+                row.work,
+                row.server,
+                row.rate,
+                row.of_floor,
+                row.p50_us,
+                row.p99_us,
+                100.0 * row.loss
+            )?;
+        }
+        writeln!(f, "\n| server | bindings | octets each |\n| --- | --: | --: |")?;
+        for Bindings { server, count, octets_each } in &self.bindings {
+            writeln!(f, "| {server} | {count} | {octets_each:.0} |")?;
+        }
+        writeln!(
+            f,
+            "\n| server | stopped by | stop s | start s | bindings | found |\n| --- | --- | --: | --: | --: | --: |"
+        )?;
+        for Restart { server, signal, bindings, found, stop_secs, start_secs } in &self.restarts {
+            writeln!(f, "| {server} | {signal} | {stop_secs:.3} | {start_secs:.3} | {bindings} | {found} |")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
+        assert_eq!(median(vec![4.0, 1.0, 3.0]), 3.0);
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
+    }
+}

@@ -1,0 +1,330 @@
+//! The bench's command line; `bench/README.md` tells how its figures are made and read.
+#![expect(clippy::disallowed_methods, reason = "a load generator is all edge: clocks, sockets and files are its work")]
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use bench::{
+    compare::{self, Plan},
+    digest::{Algorithm, Credentials},
+    floor::{self, Way},
+    load::{self, Load, Outcome, Workload},
+    message::Method,
+    mmsg,
+    process::Cpu,
+    server::{Cores, Floor, Place, Probe, Ringswitch, Running, free_port},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustix::process::Signal;
+use serde::Serialize;
+
+/// Load, floor and side-by-side runs for the switch. Loopback only.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Sends a paced load to a running server and sinks what it forwards.
+    Load(LoadArgs),
+    /// Runs the null forwarder until SIGTERM, SIGINT or its time is up.
+    Floor(FloorArgs),
+    /// Runs the floor and the switch side by side and prints the tables.
+    Compare(CompareArgs),
+    /// One short pass of every floor under load, which tells whether the bench works.
+    Quick(QuickArgs),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Work {
+    /// Requests for the sink itself.
+    Forward,
+    /// REGISTER of each address of record once, in order.
+    RegisterNew,
+    /// REGISTER of registered addresses of record, in shuffled order.
+    RegisterRefresh,
+    /// REGISTER, the challenge, and REGISTER with its answer.
+    RegisterDigest,
+    /// Requests for registered addresses of record.
+    Lookup,
+}
+
+#[derive(Args)]
+struct LoadArgs {
+    /// What is sent.
+    work: Work,
+    /// Where the server listens.
+    #[arg(long, default_value = "127.0.0.1:5060")]
+    server: SocketAddrV4,
+    /// The port of the sink on 127.0.0.1, which is also the registered contact.
+    #[arg(long, default_value_t = 15070)]
+    sink: u16,
+    /// The request that is forwarded.
+    #[arg(long, value_enum, default_value = "options")]
+    method: Method,
+    /// The sink answers 200 through the server, and the latency is that of the round trip.
+    #[arg(long)]
+    answered: bool,
+    /// Messages a second; with --find-max the highest that is tried.
+    #[arg(long, default_value_t = 10_000.0)]
+    rate: f64,
+    /// How long messages are sent; with --find-max in each trial.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// How many messages are sent, in place of --seconds; register-new sends one for each address of record.
+    #[arg(long)]
+    count: Option<u64>,
+    /// How many addresses of record there are: user0000000 and so on.
+    #[arg(long, default_value_t = 1000)]
+    aors: u32,
+    /// The CSeq number to begin with: above that of the run before, which names it as next_cseq.
+    #[arg(long, default_value_t = 1)]
+    first_cseq: u32,
+    /// Source sockets; 1 is one big trunk.
+    #[arg(long, default_value_t = 8)]
+    sources: usize,
+    /// The core of generator and sink.
+    #[arg(long)]
+    core: Option<usize>,
+    /// The server's process, whose CPU time and memory are read.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Searches the highest rate with a loss below 0.1 %.
+    #[arg(long)]
+    find_max: bool,
+    /// The password of every account, for register-digest.
+    #[arg(long, default_value = "secret")]
+    password: String,
+    /// The challenge that is answered, for register-digest.
+    #[arg(long, value_enum, default_value = "sha256")]
+    algorithm: Algorithm,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct FloorArgs {
+    /// How datagrams are moved.
+    #[arg(long, value_enum, default_value = "mmsg")]
+    way: Way,
+    /// The port on 127.0.0.1.
+    #[arg(long, default_value_t = 15060)]
+    listen: u16,
+    /// Where everything is sent.
+    #[arg(long, default_value = "127.0.0.1:15070")]
+    to: SocketAddrV4,
+    /// The core.
+    #[arg(long)]
+    core: Option<usize>,
+    /// When it ends by itself.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+}
+
+#[derive(Args)]
+struct CompareArgs {
+    /// The switch.
+    #[arg(long, default_value = "target/release/ringswitch")]
+    switch: PathBuf,
+    /// How the floor forwards.
+    #[arg(long, value_enum, default_value = "mmsg")]
+    floor: Way,
+    /// Repetitions, of which the medians are taken.
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    /// Messages a second of the paced runs.
+    #[arg(long, default_value_t = 40_000.0)]
+    rate: f64,
+    /// How long a paced run takes.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Where the search for the highest rate begins.
+    #[arg(long, default_value_t = 300_000.0)]
+    max_rate: f64,
+    /// How long each trial of that search takes.
+    #[arg(long, default_value_t = 0.5)]
+    trial_seconds: f64,
+    /// How many addresses of record are registered, in turn; the last is also restarted.
+    #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
+    aors: Vec<u32>,
+    /// The core of generator and sink.
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    /// The core of the server.
+    #[arg(long, default_value_t = 1)]
+    server_core: usize,
+    /// Where data directories are made; on a real disk, or durability costs nothing.
+    #[arg(long, default_value = "target")]
+    dir: PathBuf,
+    /// Writes the figures as JSON to this file too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct QuickArgs {
+    /// Messages a second.
+    #[arg(long, default_value_t = 2_000.0)]
+    rate: f64,
+    /// How long each load takes.
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Subcommands::Load(args) => run_load(&args),
+        Subcommands::Floor(args) => run_floor(&args),
+        Subcommands::Compare(args) => run_compare(&args),
+        Subcommands::Quick(args) => run_quick(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_load(args: &LoadArgs) -> Result<()> {
+    if let Some(core) = args.core {
+        mmsg::pin(core)?;
+    }
+    ensure!(args.aors > 0, "--aors is at least 1");
+    let (method, answered) = (args.method, args.answered);
+    let password = args.password.clone();
+    let workload = match args.work {
+        Work::Forward => Workload::Forward { method, answered },
+        Work::Lookup => Workload::Lookup { method, answered },
+        Work::RegisterNew | Work::RegisterRefresh => Workload::Register { credentials: None },
+        Work::RegisterDigest => {
+            Workload::Register { credentials: Some(Credentials { password, algorithm: args.algorithm }) }
+        }
+    };
+    let aors = match args.work {
+        Work::RegisterNew => (0..args.aors).collect(),
+        _ => load::shuffled(args.aors),
+    };
+    let timed = (args.rate * args.seconds) as u64;
+    let count = if matches!(args.work, Work::RegisterNew) { u64::from(args.aors) } else { args.count.unwrap_or(timed) };
+    let load = Load {
+        server: args.server,
+        workload,
+        aors: &aors,
+        first_cseq: args.first_cseq,
+        rate: args.rate,
+        count,
+        sources: args.sources,
+        patience: Duration::from_secs(1),
+        pid: args.pid,
+    };
+    let sink = mmsg::bind(args.sink)?;
+    let outcome = match args.find_max {
+        true => load::find_max(&load, &sink, Duration::from_secs_f64(args.seconds))?,
+        false => load::run(&load, &sink)?,
+    };
+    print(&outcome, args.json)
+}
+
+fn run_floor(args: &FloorArgs) -> Result<()> {
+    if let Some(core) = args.core {
+        mmsg::pin(core)?;
+    }
+    let own = std::process::id();
+    let before = Cpu::read(own)?;
+    let forwarded = floor::run(args.way, args.listen, args.to, Duration::from_secs(args.seconds))?;
+    let cpu = Cpu::read(own)?.per_message_since(&before, forwarded);
+    println!(
+        "{:?}: forwarded {forwarded}, CPU {:.2} µs each ({:.2} user, {:.2} system)",
+        args.way, cpu.total_us, cpu.user_us, cpu.system_us
+    );
+    Ok(())
+}
+
+fn run_compare(args: &CompareArgs) -> Result<()> {
+    let floor = Floor { program: std::env::current_exe()?, way: args.floor };
+    let program = args.switch.canonicalize().with_context(|| format!("no switch at {}", args.switch.display()))?;
+    let plan = Plan {
+        repetitions: args.repeat,
+        rate: args.rate,
+        time: Duration::from_secs_f64(args.seconds),
+        max_rate: args.max_rate,
+        trial: Duration::from_secs_f64(args.trial_seconds),
+        aors: args.aors.clone(),
+        cores: Cores { generator: args.core, server: args.server_core },
+        dir: args.dir.canonicalize().with_context(|| format!("no directory {}", args.dir.display()))?,
+    };
+    let comparison = compare::run(&plan, &floor, &Ringswitch { program })?;
+    print!("{comparison}");
+    if let Some(file) = &args.json {
+        fs::write(file, serde_json::to_vec_pretty(&comparison)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// One floor under one load.
+#[derive(Serialize)]
+struct Pass {
+    way: String,
+    outcome: Outcome,
+}
+
+fn run_quick(args: &QuickArgs) -> Result<()> {
+    let sink = mmsg::bind(0)?;
+    let mut passes = Vec::new();
+    for way in Way::value_variants() {
+        let floor = Floor { program: std::env::current_exe()?, way: *way };
+        let dir = tempfile::tempdir()?;
+        let place = Place { listen: free_port()?, sink: mmsg::address(&sink), cores: None, dir: dir.path() };
+        let running = Running::start(&floor, &place, &sink, Probe::Forwards)?;
+        for method in [Method::Options, Method::Invite] {
+            let load = Load {
+                server: SocketAddrV4::new(Ipv4Addr::LOCALHOST, place.listen),
+                workload: Workload::Forward { method, answered: false },
+                aors: &[0],
+                first_cseq: 1,
+                rate: args.rate,
+                count: (args.rate * args.seconds) as u64,
+                sources: 2,
+                patience: Duration::from_secs(1),
+                pid: Some(running.pid()),
+            };
+            let outcome = load::run(&load, &sink)?;
+            passes.push(Pass { way: format!("{way:?} {method:?}").to_lowercase(), outcome });
+        }
+        running.stop(Signal::TERM)?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&passes)?);
+        return Ok(());
+    }
+    for Pass { way, outcome } in &passes {
+        println!("{way}");
+        print(outcome, false)?;
+    }
+    Ok(())
+}
+
+fn print(outcome: &Outcome, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(outcome)?);
+    } else {
+        print!("{outcome}");
+    }
+    Ok(())
+}
