@@ -11,10 +11,14 @@ use std::{
 const ARROWS: &[(&str, &[&str])] = &[
     ("sip", &[]),
     ("agent", &["sip"]),
-    ("store", &["sip"]),
+    ("store", &["sip", "agent"]),
     ("registrar", &["sip", "agent", "store"]),
+    ("transaction", &["sip", "agent"]),
+    ("dialog", &["sip", "agent"]),
+    ("dialplan", &["sip"]),
+    ("appserver", &["sip", "agent", "store", "registrar", "transaction", "dialog", "dialplan"]),
     ("bench", &["sip", "agent", "ringswitch"]),
-    ("ringswitch", &["sip", "agent", "store", "registrar"]),
+    ("ringswitch", &["sip", "agent", "store", "registrar", "transaction", "dialog", "dialplan", "appserver"]),
 ];
 
 /// Crates that do I/O. Only the program and the benches know them.
@@ -75,7 +79,9 @@ fn crates_depend_on_each_other_only_as_the_table_allows() {
 fn no_core_depends_on_a_crate_that_does_io() {
     for directory in cores() {
         let (name, dependencies) = dependencies(&directory, false);
-        let io: Vec<_> = dependencies.iter().filter(|d| IO.contains(&&***d)).collect();
+        // The pool of stacks maps its memory itself.
+        let maps = |d: &str| name == "dialplan" && d == "libc";
+        let io: Vec<_> = dependencies.iter().filter(|d| IO.contains(&&***d) && !maps(d)).collect();
         assert!(io.is_empty(), "{name} depends on {io:?}");
     }
 }
