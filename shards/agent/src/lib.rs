@@ -2,8 +2,8 @@
 //!
 //! A packet meets these in order: it arrives on a [`Flow`], its Call-ID names the owner ([`ShardHash`]), its Request-URI may
 //! name a domain of ours ([`Domains`]), an agent reads
-//! the time as [`Now`] and puts its messages into an [`Outbox`]; what must come back to us unforged carries a seal
-//! ([`Seal`]). Nothing here reads a clock, a socket or entropy.
+//! the time as [`Now`] and puts its messages into an [`Outbox`]; an agent behind the proxy says which [`Way`] they take.
+//! What must come back to us unforged carries a seal ([`Seal`]); what is due later waits in a [`Wheel`]. Nothing here reads a clock, a socket or entropy.
 
 mod counters;
 mod domains;
@@ -12,6 +12,8 @@ mod now;
 mod outbox;
 mod owner;
 mod seal;
+mod way;
+mod wheel;
 
 pub use domains::Domains;
 pub use flow::{ConnectionId, Flow, ListenerId, Received};
@@ -19,3 +21,5 @@ pub use now::Now;
 pub use outbox::{Draft, Outbox, Outgoing, RingFull, Ticket};
 pub use owner::ShardHash;
 pub use seal::{Seal, Secret};
+pub use way::{Agent, AppBranch, AppToken, PLACEHOLDER, Posted, Way};
+pub use wheel::Wheel;

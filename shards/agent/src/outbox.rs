@@ -1,6 +1,6 @@
 //! What agents want done: messages to send, records to keep. The edge does it at the end of the turn.
 
-use crate::{ConnectionId, Flow, Received};
+use crate::{ConnectionId, Flow, Posted, Received, Way};
 use bumpalo::{Bump, collections::Vec as BumpVec};
 use std::net::SocketAddr;
 
@@ -41,6 +41,7 @@ pub struct RingFull;
 pub struct Outbox<'t> {
     arena: &'t Bump,
     outgoing: BumpVec<'t, Outgoing<'t>>,
+    posted: BumpVec<'t, Posted<'t>>,
     passed_on: BumpVec<'t, (u16, Received<'t>)>,
     aliases: BumpVec<'t, (ConnectionId, SocketAddr)>,
     room: &'t mut [u32],
@@ -55,6 +56,7 @@ impl<'t> Outbox<'t> {
         Self {
             arena,
             outgoing: BumpVec::with_capacity_in(64, arena),
+            posted: BumpVec::new_in(arena),
             passed_on: BumpVec::new_in(arena),
             aliases: BumpVec::new_in(arena),
             room,
@@ -82,6 +84,16 @@ impl<'t> Outbox<'t> {
     pub fn send_draft(&mut self, flow: Flow, draft: Draft<'t>) {
         let slices = self.arena.alloc([draft.into_bump_slice() as &[u8]]);
         self.send(flow, slices);
+    }
+
+    /// Gives a message to the proxy, which sends it that way with our address in it.
+    pub fn post(&mut self, way: Way, octets: &'t [u8]) {
+        self.posted.push(Posted { way, octets });
+    }
+
+    /// What has been posted and not been taken yet, in order, for the proxy to take.
+    pub fn take_posted(&mut self) -> BumpVec<'t, Posted<'t>> {
+        std::mem::replace(&mut self.posted, BumpVec::new_in(self.arena))
     }
 
     /// Passes a received message on to the shard that owns its Call-ID.
@@ -161,6 +173,9 @@ mod tests {
         assert_eq!(out.pass_on(1, message), Err(RingFull));
         assert_eq!(out.pass_on(0, message), Err(RingFull));
         assert!(out.passed_on()[0].1.passed);
+        out.post(Way::Uri, b"four");
+        assert_eq!(out.take_posted()[0].octets, b"four");
+        assert!(out.take_posted().is_empty());
         drop(out);
         assert_eq!((journal, next), (vec![1, 2], 7));
     }
