@@ -2,7 +2,8 @@
 
 use crate::{
     Error, HeaderName, Param, Params, Uri,
-    lex::{BARE, BRACKETED, Cursor, DISPLAY, is_word, trim},
+    lex::{BARE, BRACKETED, Cursor, DISPLAY, QUOTED, TOKEN, is_word, trim},
+    walk::Walk,
 };
 
 /// One value of From, To, Contact, Route, Record-Route, Path or Service-Route.
@@ -29,6 +30,43 @@ impl<'b> Address<'b> {
     /// without angle brackets ends at a comma too.
     #[inline]
     pub(crate) fn parse(at: &mut Cursor<'b>) -> Result<Self, BadAddress> {
+        if let Some(address) = Self::walk(at.rest()) {
+            at.skip(address.raw.len());
+            return Ok(address);
+        }
+        Self::parse_any(at)
+    }
+
+    /// Takes a value that is laid out as usual, all there is or up to a comma: angle brackets, and before them nothing or a
+    /// quoted string without escapes.
+    #[inline(always)]
+    fn walk(text: &'b [u8]) -> Option<Self> {
+        let mut walk = Walk::new(text, 0);
+        let display = if walk.eat(b'"') {
+            walk.run(QUOTED);
+            if !walk.eat(b'"') {
+                return None;
+            }
+            walk.since(0)
+        } else {
+            walk.run(TOKEN)
+        };
+        if !display.is_empty() {
+            walk.eat(b' ');
+        }
+        let has_bracket = walk.eat(b'<');
+        let uri = walk.run(BRACKETED);
+        if !has_bracket || uri.is_empty() || !walk.eat(b'>') {
+            return None;
+        }
+        let mut tag = Tag::new();
+        let params = Params::walk(&mut walk, |p| tag.keep(p))?;
+        let address = Self { raw: walk.since(0), display, uri, params, tag: tag.only().ok()? };
+        matches!(walk.peek(), None | Some(b',')).then_some(address)
+    }
+
+    /// Takes a value in any layout.
+    fn parse_any(at: &mut Cursor<'b>) -> Result<Self, BadAddress> {
         at.skip_lws();
         let start = at.rest();
         let display = display_name(at)?;
@@ -46,13 +84,14 @@ impl<'b> Address<'b> {
                 return Err(BadAddress);
             }
         }
-        let (params, tag) = params_with_tag(at)?;
+        let mut tag = Tag::new();
+        let params = Params::parse(at, |p| tag.keep(p)).map_err(|_| BadAddress)?;
         let raw = &start[..start.len() - at.rest().len()];
         at.skip_lws();
         if !matches!(at.peek(), None | Some(b',')) {
             return Err(BadAddress);
         }
-        Ok(Self { raw, display, uri, params, tag })
+        Ok(Self { raw, display, uri, params, tag: tag.only()? })
     }
 
     /// The one address that `value` is, all of it.
@@ -72,18 +111,30 @@ impl<'b> Address<'b> {
     }
 }
 
-#[inline]
-fn params_with_tag<'b>(at: &mut Cursor<'b>) -> Result<(Params<'b>, Option<&'b [u8]>), BadAddress> {
-    let (mut tag, mut is_single) = (None, true);
-    let keep_tag = |p: Param<'b>| {
+/// The `tag` while the parameters are read. §7.3.1: a parameter stands once. With two tags it would depend on the reader
+/// which dialog is meant.
+struct Tag<'b> {
+    value: Option<&'b [u8]>,
+    is_single: bool,
+}
+
+impl<'b> Tag<'b> {
+    fn new() -> Self {
+        Self { value: None, is_single: true }
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, p: Param<'b>) {
         if is_word(p.name, "tag") {
-            is_single &= tag.is_none();
-            tag = p.value;
+            self.is_single &= self.value.is_none();
+            self.value = p.value;
         }
-    };
-    let params = Params::parse(at, keep_tag).map_err(|_| BadAddress)?;
-    // §7.3.1: a parameter stands once. With two tags it would depend on the reader which dialog is meant.
-    if is_single { Ok((params, tag)) } else { Err(BadAddress) }
+    }
+
+    #[inline(always)]
+    fn only(self) -> Result<Option<&'b [u8]>, BadAddress> {
+        if self.is_single { Ok(self.value) } else { Err(BadAddress) }
+    }
 }
 
 /// Takes `display-name LAQUOT` up to the bracket; takes nothing where an addr-spec begins.

@@ -173,11 +173,6 @@ impl fmt::Debug for Ha1 {
     }
 }
 
-/// What the hash of a username is in credentials with `userhash=true` (RFC 7616 §3.4.4): look the account up by its hex.
-pub fn userhash(algorithm: Algorithm, username: &[u8], realm: &[u8]) -> Hash {
-    algorithm.hash(&[username, realm])
-}
-
 /// The part of a request that its credentials cover.
 #[derive(Clone, Copy, Debug)]
 pub struct Covered<'a> {

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, HeaderName, Method,
-    lex::{Cursor, is_lws},
+    lex::{Cursor, TOKEN, is_lws, trim_end},
 };
 
 /// CSeq (RFC 3261 §20.16).
@@ -15,7 +15,11 @@ pub struct CSeq<'b> {
 }
 
 impl<'b> CSeq<'b> {
-    pub(crate) fn parse(value: &'b [u8]) -> Result<Self, Error> {
+    /// Reads a value, all of it.
+    ///
+    /// # Errors
+    /// It breaks the grammar.
+    pub fn parse(value: &'b [u8]) -> Result<Self, Error> {
         let bad = Error::Malformed(HeaderName::CSeq);
         let mut at = Cursor::new(value);
         let number = at.number().ok_or(bad)?;
@@ -23,12 +27,17 @@ impl<'b> CSeq<'b> {
             return Err(bad);
         }
         at.skip_lws();
-        let method = at.token().filter(|_| at.is_at_end()).ok_or(bad)?;
-        Ok(Self { number, method: Method::new(method) })
+        let method = Method::new(at.rest());
+        // A method that is known is a token.
+        match method {
+            Method::Other(token) if token.is_empty() || TOKEN.span(token) != token.len() => Err(bad),
+            _ => Ok(Self { number, method }),
+        }
     }
 }
 
-/// The values of one header line that is a list of tokens. What is no token ends it.
+/// The values of one header line that is a list of tokens, each as it stands: one that is no token is none that anybody
+/// knows, and must not hide those behind it.
 pub(crate) struct Tokens<'b>(Cursor<'b>);
 
 impl<'b> Tokens<'b> {
@@ -44,7 +53,8 @@ impl<'b> Iterator for Tokens<'b> {
         self.0.skip_lws();
         // Empty list elements are passed over.
         while self.0.eat_separator(b',') {}
-        self.0.token()
+        let value = trim_end(self.0.take(|b| b != b','));
+        (!value.is_empty()).then_some(value)
     }
 }
 
@@ -65,5 +75,11 @@ mod tests {
     fn token_lists_pass_over_empty_elements() {
         let all: Vec<_> = Tokens::new(b"a,, b ,\r\n c").collect();
         assert_eq!(all, [b"a", b"b", b"c"]);
+    }
+
+    #[test]
+    fn what_is_no_token_hides_nothing_behind_it() {
+        let all: Vec<_> = Tokens::new(b"a;x, \"b\" c , d").collect();
+        assert_eq!(all, [&b"a;x"[..], b"\"b\" c", b"d"]);
     }
 }

@@ -1,6 +1,9 @@
 //! Hosts (RFC 3261 §25.1, with RFC 5954's IPv6).
 
-use crate::lex;
+use crate::{
+    lex,
+    scan::{self, BLOCK, STEP},
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A host in a URI or a Via.
@@ -21,28 +24,30 @@ impl<'b> Host<'b> {
         rest.is_empty().then_some(host)
     }
 
+    /// The host that `text` is, all of whose octets are plain.
+    #[inline]
+    pub(crate) fn plain(text: &'b [u8]) -> Option<Self> {
+        if text.len() > STEP || !text.last()?.is_ascii_alphabetic() {
+            return Self::new(text);
+        }
+        // No dot begins it or follows on another.
+        let dots = scan::dots(text);
+        (dots & (dots << 1 | 1) == 0).then_some(Self::Name(text))
+    }
+
     /// Takes a host from the front and gives back what follows.
     pub(crate) fn parse(text: &'b [u8]) -> Option<(Self, &'b [u8])> {
         if let Some(inside) = text.strip_prefix(b"[") {
             let end = memchr::memchr(b']', inside)?;
             return Some((Self::V6(ascii(&inside[..end])?.parse().ok()?), &inside[end + 1..]));
         }
-        let (mut end, mut label) = (0, 0);
-        while let Some(&b) = text.get(end)
-            && lex::HOST.has(b)
-        {
-            if b == b'.' {
-                if label == end {
-                    return None;
-                }
-                label = end + 1;
-            }
-            end += 1;
-        }
+        let (end, label) = span_labels(text)?;
         let (name, rest) = text.split_at(end);
         // A name's last label begins with a letter (toplabel), so what ends in a number can only be an address.
         let host = match &name[label..] {
-            number @ [_, ..] if number.iter().all(u8::is_ascii_digit) => Self::V4(ascii(name)?.parse().ok()?),
+            number @ [first, ..] if first.is_ascii_digit() && number.iter().all(u8::is_ascii_digit) => {
+                Self::V4(v4(name)?)
+            }
             _ if name.is_empty() || name.len() > 255 => return None,
             _ => Self::Name(name),
         };
@@ -85,6 +90,49 @@ pub(crate) fn address(text: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// How long the name at the front is, and where its last label begins; None where a dot follows on another or begins it.
+#[inline]
+fn span_labels(text: &[u8]) -> Option<(usize, usize)> {
+    let (mut end, mut label) = (0, 0);
+    // As if a dot stood before the name.
+    let mut is_behind_dot = 1;
+    loop {
+        let block = scan::block(&text[end..]);
+        let plain = scan::plain(block);
+        let dots = u32::from(scan::equal(block, b'.')) & ((1 << plain) - 1);
+        if dots & (dots << 1 | is_behind_dot) != 0 {
+            return None;
+        }
+        if let Some(last) = dots.checked_ilog2() {
+            label = end + last as usize + 1;
+        }
+        end += plain;
+        if plain == BLOCK {
+            is_behind_dot = dots >> (BLOCK - 1);
+        } else if text.get(end).is_some_and(|&b| lex::HOST.has(b)) {
+            // What is of the class, but not plain, is no dot.
+            is_behind_dot = 0;
+            end += 1;
+        } else {
+            return Some((end, label));
+        }
+    }
+}
+
+/// Four numbers of one to three digits with dots between them. Leading zeros are refused: some take them for octal.
+fn v4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut parts = text.split(|&b| b == b'.');
+    for octet in &mut octets {
+        let digits = parts.next()?;
+        if digits.len() > 3 || (digits.len() > 1 && digits[0] == b'0') {
+            return None;
+        }
+        *octet = u8::try_from(lex::number(digits)?).ok()?;
+    }
+    parts.next().is_none().then(|| octets.into())
+}
+
 fn ascii(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
@@ -108,6 +156,16 @@ mod tests {
     fn what_ends_in_a_number_is_an_address_or_nothing() {
         for bad in ["192.0.2.256", "192.0.2", "1", "host.1", "192.000.002.001", "", ".", ".a", "a..b", "a.."] {
             assert!(Host::new(bad.as_bytes()).is_none(), "{bad}");
+        }
+        for address in ["0.0.0.0", "255.255.255.255", "10.0.200.9"] {
+            assert_eq!(Host::new(address.as_bytes()).and_then(|host| host.ip()), address.parse().ok());
+        }
+        let long = format!("{}.{}..c", "a".repeat(15), "b".repeat(16));
+        for dots in ["192.0.2.1.", "1.2.3.4.5", "192.0.2.0x1", "192.0.2.1234", "1.2.3.", &long] {
+            assert!(Host::new(dots.as_bytes()).and_then(|host| host.ip()).is_none(), "{dots}");
+        }
+        for end in 1..long.len() {
+            assert_eq!(Host::new(&long.as_bytes()[..end]).is_some(), !long[..end].contains(".."), "{}", &long[..end]);
         }
         for name in ["host1", "a.b2", "3com.example", "sip_1.example.com."] {
             assert!(matches!(Host::new(name.as_bytes()), Some(Host::Name(_))), "{name}");

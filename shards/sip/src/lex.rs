@@ -2,10 +2,14 @@
 //!
 //! A header's value may be folded (§7.3.1). CR and LF stand in a value only where it folds, so both count as white space.
 
+use crate::scan;
+
 /// A class of octets: a bit in [`CLASS`].
 #[derive(Clone, Copy)]
 pub(crate) struct Class(u16);
 
+/// Nothing beyond the letters, digits, `-` and `.` that every class has.
+pub(crate) const PLAIN: Class = Class(0);
 /// What may stand in a token.
 pub(crate) const TOKEN: Class = Class(1);
 /// What may stand in a host name. The underscore may not by RFC 3261, but does in the field.
@@ -23,6 +27,8 @@ pub(crate) const WORD: Class = Class(1 << 11);
 pub(crate) const BRACKETED: Class = Class(1 << 5);
 /// A URI without angle brackets: §20 keeps comma, semicolon and question mark out of it.
 pub(crate) const BARE: Class = Class(1 << 6);
+/// What needs no escape in a quoted string.
+pub(crate) const QUOTED: Class = Class(1 << 12);
 /// Any octet that a URI of whatever scheme may show.
 pub(crate) const URIC: Class = Class(1 << 7);
 /// A user part or password, wider than the grammar by `#` and a few others that phones send unescaped; escapes aside.
@@ -55,6 +61,7 @@ static CLASS: [u16; 256] = {
             (WORD, !is_lws),
             (BRACKETED, is_bracketed),
             (BARE, is_bracketed && !matches!(b, b';' | b',' | b'?' | b'"')),
+            (QUOTED, !matches!(b, b'"' | b'\\')),
             (URIC, is_uric),
             (USER, is_uric && !matches!(b, b'%' | b'@' | b':' | b'[' | b']')),
             (URI_PARAM, is_uric && !matches!(b, b'%' | b'@' | b',' | b';' | b'?' | b'=')),
@@ -82,21 +89,37 @@ impl Class {
     /// How far `bytes` holds octets of this class.
     #[inline]
     pub(crate) fn span(self, bytes: &[u8]) -> usize {
-        let mut rest = bytes;
-        // Four at a time: their classes in common.
-        while let [a, b, c, d, after @ ..] = rest {
-            let class = |octet: &u8| CLASS[usize::from(*octet)];
-            if class(a) & class(b) & class(c) & class(d) & self.0 == 0 {
-                break;
+        if self.has_visible() { self.span_from::<true>(bytes, 0) } else { self.span_by_plain(bytes) }
+    }
+
+    /// Whether it has all that [`scan::visible`] counts. Every class has what [`scan::plain`] counts.
+    #[inline]
+    const fn has_visible(self) -> bool {
+        self.0 & (WORD.0 | BRACKETED.0) != 0
+    }
+
+    /// [`Class::span`], where mostly one block is enough.
+    #[inline]
+    fn span_by_plain(self, bytes: &[u8]) -> usize {
+        let end = scan::plain(scan::block(bytes));
+        match bytes.get(end) {
+            Some(&octet) if self.has(octet) => self.span_from::<false>(bytes, end + 1),
+            _ => end,
+        }
+    }
+
+    /// [`Class::span`], where the octets before `end` are of this class already.
+    #[inline(never)]
+    fn span_from<const VISIBLE: bool>(self, bytes: &[u8], mut end: usize) -> usize {
+        loop {
+            let block = scan::block(&bytes[end..]);
+            end += if VISIBLE { scan::visible(block) } else { scan::plain(block) };
+            // The table says whether the octet behind those is of this class too.
+            match bytes.get(end) {
+                Some(&octet) if self.has(octet) => end += 1,
+                _ => return end,
             }
-            rest = after;
         }
-        while let [first, after @ ..] = rest
-            && self.has(*first)
-        {
-            rest = after;
-        }
-        bytes.len() - rest.len()
     }
 
     /// How far `bytes` holds octets of this class and whole escapes (`%` and two hexadecimal digits).
@@ -107,7 +130,7 @@ impl Class {
             && high.is_ascii_hexdigit()
             && low.is_ascii_hexdigit()
         {
-            end += 3 + self.span(rest);
+            end += 3 + self.span_from::<false>(rest, 0);
         }
         end
     }
@@ -143,18 +166,25 @@ pub(crate) fn trim_end(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// A decimal number that fits `u32`: 1*DIGIT, so leading zeros are allowed (RFC 4475 §3.1.1.1), signs are not.
+#[inline]
 pub fn number(digits: &[u8]) -> Option<u32> {
-    if digits.is_empty() {
-        return None;
+    let (number, end) = number_at(digits)?;
+    (end == digits.len()).then_some(number)
+}
+
+/// The number that `text` begins with, and how many digits it has.
+#[inline]
+pub(crate) fn number_at(text: &[u8]) -> Option<(u32, usize)> {
+    let (mut n, mut end) = (0u64, 0);
+    while let Some(digit) = text.get(end).map(|b| b.wrapping_sub(b'0'))
+        && digit < 10
+    {
+        // What has left 32 bits does not come back.
+        n = (n * 10 + u64::from(digit)).min(1 << 32);
+        end += 1;
     }
-    let mut n: u32 = 0;
-    for &d in digits {
-        if !d.is_ascii_digit() {
-            return None;
-        }
-        n = n.checked_mul(10)?.checked_add(u32::from(d - b'0'))?;
-    }
-    Some(n)
+    let number = u32::try_from(n).ok()?;
+    (end > 0).then_some((number, end))
 }
 
 /// Whether `b` is white space in a header's value.
@@ -195,23 +225,6 @@ pub(crate) fn find_near(bytes: &[u8], b: u8) -> Option<usize> {
     rest.iter().position(|&r| r == b).map(|i| bytes.len() - rest.len() + i)
 }
 
-/// Where the first octet below 0x0e is: CR, LF, HTAB, or a control that has no business here.
-#[inline]
-pub(crate) fn find_control(bytes: &[u8]) -> Option<usize> {
-    const ONES: u128 = u128::from_ne_bytes([1; 16]);
-    let mut rest = bytes;
-    while let Some((block, after)) = rest.split_first_chunk::<16>() {
-        // Whether there is one is four vector instructions; where, a few more.
-        if block.iter().fold(false, |any, &b| any | (b < 0x0e)) {
-            let word = u128::from_le_bytes(*block);
-            let low = word.wrapping_sub(ONES * 0x0e) & !word & (ONES << 7);
-            return Some(bytes.len() - rest.len() + low.trailing_zeros() as usize / 8);
-        }
-        rest = after;
-    }
-    rest.iter().position(|&b| b < 0x0e).map(|i| bytes.len() - rest.len() + i)
-}
-
 /// A place in a header's value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'b> {
@@ -227,10 +240,18 @@ impl<'b> Cursor<'b> {
         self.rest
     }
 
+    /// Steps over `count` octets, which are there.
+    #[inline]
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.rest = &self.rest[count..];
+    }
+
     /// Takes a decimal number, all its digits.
     #[inline]
     pub(crate) fn number(&mut self) -> Option<u32> {
-        number(self.take(|b| b.is_ascii_digit()))
+        let (number, digits) = number_at(self.rest)?;
+        self.rest = &self.rest[digits..];
+        Some(number)
     }
 
     pub(crate) fn is_at_end(&self) -> bool {
@@ -244,7 +265,9 @@ impl<'b> Cursor<'b> {
 
     #[inline]
     pub(crate) fn skip_lws(&mut self) {
+        // Nothing of a text is below the blank, so mostly one comparison is all.
         while let Some(b) = self.peek()
+            && b <= b' '
             && is_lws(b)
         {
             self.rest = &self.rest[1..];
@@ -348,9 +371,32 @@ mod tests {
         }
         assert_eq!(find_near(b"\x3b\x3b\x3a\x3b\x3b\x3b\x3b\x3b", b':'), Some(2));
         assert_eq!(find_near(b"nothing of it here", b':'), None);
-        assert_eq!(find_control(b"\x0e\x7f\x80\xff\x20 \t."), Some(6));
-        assert_eq!(find_control(b"only the tail: \n"), Some(15));
-        assert_eq!(find_control("ohne Steuerzeichen: äöü".as_bytes()), None);
+    }
+
+    #[test]
+    fn every_class_has_what_the_blocks_pass_over() {
+        let all = [TOKEN, HOST, VALUE, DISPLAY, WORD, BRACKETED, BARE, URIC, USER, URI_PARAM, URI_HEADER];
+        for octet in 0..=u8::MAX {
+            let block = [octet; scan::BLOCK];
+            for class in all {
+                let is_passed = scan::plain(block) > 0 || (class.has_visible() && scan::visible(block) > 0);
+                assert!(!is_passed || class.has(octet), "{octet:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_span_ends_at_the_first_octet_of_another_class() {
+        let text = b"z9hG4bK-a_b+c.d!e%f*0123456789abcdef~_ghijklmnop;branch=x";
+        for from in 0..text.len() {
+            for to in from..=text.len() {
+                for class in [TOKEN, WORD, HOST, URI_PARAM] {
+                    let part = &text[from..to];
+                    let expected = part.iter().position(|&b| !class.has(b)).unwrap_or(part.len());
+                    assert_eq!(class.span(part), expected);
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,10 +7,11 @@ use crate::{
     address::Addresses,
     headers::{CSeq, Tokens},
     lex::{self, Cursor, TOKEN, WORD, is_lws},
+    scan::LineEnds,
     via::Vias,
 };
 use arrayvec::ArrayVec;
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 /// A SIP message (RFC 3261 §7).
 #[derive(Clone)]
@@ -109,108 +110,147 @@ impl<'b> Message<'b> {
     ///
     /// # Errors
     /// The first fault of the framing. [`Message::salvage`] then gives what an answer needs.
+    #[inline]
     pub fn parse(bytes: &'b [u8], limits: &Limits) -> Result<Self, Error> {
-        Self::scan(bytes, limits, Err)
+        let mut message = Self::nothing();
+        message.scan(bytes, limits, Err)?;
+        Ok(message)
     }
 
     /// What can be read of a message that [`Message::parse`] refuses: the lines that are whole, and no body. For the
     /// answer to a malformed request only.
     pub fn salvage(bytes: &'b [u8], limits: &Limits) -> Option<Self> {
-        Self::scan(bytes, limits, |_| Ok(())).ok()
+        let mut message = Self::nothing();
+        message.scan(bytes, limits, |_| Ok(())).ok()?;
+        Some(message)
+    }
+
+    /// What the scan begins with.
+    #[inline]
+    fn nothing() -> Self {
+        Self {
+            bytes: &[],
+            start: StartLine::Request { method: Method::Other(&[]), uri: &[] },
+            headers: 0,
+            headers_end: 0,
+            body: 0,
+            fields: ArrayVec::new(),
+            first: [ABSENT; _],
+        }
     }
 
     /// Scans the lines. Each fault goes to `fault`, which says whether to go on behind it.
-    #[inline]
-    fn scan(bytes: &'b [u8], limits: &Limits, fault: impl Fn(Error) -> Result<(), Error>) -> Result<Self, Error> {
+    fn scan(
+        &mut self,
+        bytes: &'b [u8],
+        limits: &Limits,
+        fault: impl Fn(Error) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         // §7.5: CRLFs before the start-line are ignored.
         let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-        let mut bytes = &bytes[blank..];
-        if bytes.is_empty() {
+        self.bytes = &bytes[blank..];
+        if self.bytes.is_empty() {
             return Err(Error::Empty);
         }
-        if bytes.len() > usize::from(limits.max_message) {
+        if self.bytes.len() > usize::from(limits.max_message) {
             fault(Error::MessageTooLarge)?;
-            bytes = &bytes[..usize::from(limits.max_message)];
+            self.bytes = &self.bytes[..usize::from(limits.max_message)];
         }
-        let eol = memchr(b'\n', bytes).ok_or(Error::MalformedStartLine)?;
+        let eol = match StartLine::sound_request(self.bytes) {
+            Some((start, eol)) => {
+                self.start = start;
+                eol
+            }
+            None => {
+                let eol = memchr(b'\n', self.bytes).ok_or(Error::MalformedStartLine)?;
+                let line = &self.bytes[..eol];
+                self.start = match StartLine::parse(line) {
+                    Ok(start) => start,
+                    Err(error) => {
+                        fault(error)?;
+                        StartLine::salvage(line).ok_or(error)?
+                    }
+                };
+                eol
+            }
+        };
         // The CR before it is no part of the line.
         if eol > usize::from(limits.max_line) + 1 {
             fault(Error::LineTooLong)?;
         }
-        let start = match StartLine::parse(&bytes[..eol]) {
-            Ok(start) => start,
-            Err(error) => {
-                fault(error)?;
-                StartLine::salvage(&bytes[..eol]).ok_or(error)?
-            }
-        };
-        let mut message = Self {
-            bytes,
-            start,
-            headers: eol as u16 + 1,
-            headers_end: bytes.len() as u16,
-            body: bytes.len() as u16,
-            fields: ArrayVec::new(),
-            first: [ABSENT; _],
-        };
-        let terminated = message.scan_headers(limits, &fault)?;
-        if terminated {
-            message.frame_body().or_else(&fault)?;
+        self.headers = eol as u16 + 1;
+        self.body = self.bytes.len() as u16;
+        if self.scan_headers(limits, &fault)? {
+            self.frame_body().or_else(&fault)
         } else {
-            fault(Error::MissingEmptyLine)?;
+            fault(Error::MissingEmptyLine)
         }
-        Ok(message)
     }
 
     /// Indexes the header lines; false where no empty line ends them.
-    #[inline]
+    #[inline(never)]
     fn scan_headers(&mut self, limits: &Limits, fault: &impl Fn(Error) -> Result<(), Error>) -> Result<bool, Error> {
-        let (bytes, max_line) = (self.bytes, usize::from(limits.max_line));
-        let max_headers = usize::from(limits.max_headers).min(Limits::MAX_HEADERS);
-        let mut rest = &bytes[usize::from(self.headers)..];
+        let bytes = self.bytes;
+        let mut line = usize::from(self.headers);
+        let mut ends = LineEnds::new(bytes, line);
         loop {
-            self.headers_end = (bytes.len() - rest.len()) as u16;
-            let (line, after) = match line_len(rest) {
-                Ok(Some(0)) => {
-                    self.body = self.headers_end + 2;
-                    return Ok(true);
-                }
-                Ok(Some(len)) => (&rest[..len], &rest[len + 2..]),
-                Ok(None) => return Ok(false),
-                Err(error) => {
-                    fault(error)?;
-                    let behind = memchr(b'\n', rest).map_or(rest.len(), |i| i + 1);
-                    rest = &rest[behind..];
-                    // An empty line that ends in LF alone ends the headers too.
-                    if behind == 1 {
-                        self.body = self.headers_end + 1;
-                        return Ok(true);
+            self.headers_end = line as u16;
+            if bytes.get(line) == Some(&b'\r') && bytes.get(line + 1) == Some(&b'\n') {
+                self.body = line as u16 + 2;
+                return Ok(true);
+            }
+            let end = match ends.next().filter(|&end| is_sound_end(bytes, end)) {
+                Some(end) => end,
+                None => {
+                    let end = line_end(bytes, line);
+                    let next = match end {
+                        Ok(end) => end.map_or(bytes.len(), |end| end + 2),
+                        Err(_) => memchr(b'\n', &bytes[line..]).map_or(bytes.len(), |i| line + i + 1),
+                    };
+                    ends = LineEnds::new(bytes, next);
+                    match end {
+                        Ok(Some(end)) => end,
+                        Ok(None) => return Ok(false),
+                        Err(error) => {
+                            fault(error)?;
+                            // An empty line that ends in LF alone ends the headers too.
+                            if next == line + 1 {
+                                self.body = next as u16;
+                                return Ok(true);
+                            }
+                            line = next;
+                            continue;
+                        }
                     }
-                    continue;
                 }
             };
-            rest = after;
-            if line.len() > max_line {
-                fault(Error::LineTooLong)?;
-                continue;
+            match self.index(line, end, limits) {
+                Ok(()) => {}
+                Err(Error::TooManyHeaders) => return fault(Error::TooManyHeaders).map(|()| false),
+                Err(error) => fault(error)?,
             }
-            let Some(field) = Field::parse(line, self.headers_end) else {
-                fault(Error::MalformedHeaderLine)?;
-                continue;
-            };
-            if self.fields.len() == max_headers {
-                return fault(Error::TooManyHeaders).map(|()| false);
-            }
-            if let Some(first) = self.first.get_mut(field.name as usize) {
-                if *first == ABSENT {
-                    *first = self.fields.len() as u8;
-                } else if field.name.stands_once() {
-                    fault(Error::Duplicate(field.name))?;
-                    continue;
-                }
-            }
-            self.fields.push(field);
+            line = end + 2;
         }
+    }
+
+    /// Takes a header line into the index.
+    #[inline(always)]
+    fn index(&mut self, line: usize, end: usize, limits: &Limits) -> Result<(), Error> {
+        if end - line > usize::from(limits.max_line) {
+            return Err(Error::LineTooLong);
+        }
+        let field = Field::parse(self.bytes, line, end).ok_or(Error::MalformedHeaderLine)?;
+        if self.fields.len() >= usize::from(limits.max_headers) {
+            return Err(Error::TooManyHeaders);
+        }
+        if let Some(first) = self.first.get_mut(field.name as usize) {
+            if *first == ABSENT {
+                *first = self.fields.len() as u8;
+            } else if field.name.stands_once() {
+                return Err(Error::Duplicate(field.name));
+            }
+        }
+        self.fields.try_push(field).map_err(|_| Error::TooManyHeaders)
     }
 
     /// §18.3: Content-Length bounds the body; without it a datagram's end does.
@@ -256,8 +296,13 @@ impl<'b> Message<'b> {
 
     #[inline]
     fn header(&self, f: &Field) -> Header<'b> {
-        let at = |from: u16, to: u16| &self.bytes[usize::from(from)..usize::from(to)];
-        Header { name: f.name, value: lex::trim(at(f.colon + 1, f.end)), line: at(f.line, f.end + 2) }
+        let line = &self.bytes[usize::from(f.line)..usize::from(f.end) + 2];
+        Header { name: f.name, value: self.field_value(f), line }
+    }
+
+    #[inline]
+    fn field_value(&self, f: &Field) -> &'b [u8] {
+        lex::trim(&self.bytes[usize::from(f.colon) + 1..usize::from(f.end)])
     }
 
     /// Every header line, in order.
@@ -275,7 +320,10 @@ impl<'b> Message<'b> {
     /// The first value of that name, without white space around it.
     #[inline]
     pub fn value(&self, name: HeaderName) -> Option<&'b [u8]> {
-        self.all(name).next().map(|h| h.value)
+        match self.first.get(name as usize) {
+            Some(&first) => self.fields.get(usize::from(first)).map(|f| self.field_value(f)),
+            None => self.all(name).next().map(|h| h.value),
+        }
     }
 
     /// Checks what a proxy and a UAS must check of a request (§16.3 step 1) and gives what routing needs.
@@ -381,29 +429,49 @@ impl<'b> Header<'b> {
     }
 }
 
-/// How long the first line is with its continuations (§7.3.1: a line that begins with white space continues the one before
-/// it), without its CRLF; None where there is no whole line. A CR or an LF alone is a fault: it may be a line end to others.
+/// Whether nothing is peculiar about the line end at `end`: it is a CRLF, and neither does the line go on behind it nor is
+/// a half of another CRLF there.
 #[inline(always)]
-fn line_len(bytes: &[u8]) -> Result<Option<usize>, Error> {
-    let mut end = 0;
-    while let Some(found) = lex::find_control(&bytes[end..]) {
-        end += found;
-        match &bytes[end..] {
-            // Only the empty line is not continued: what is behind it is body.
-            [b'\r', b'\n', b' ' | b'\t', ..] if end > 0 => end += 3,
+fn is_sound_end(bytes: &[u8], end: usize) -> bool {
+    match bytes[end..].first_chunk() {
+        Some(&[b'\r', b'\n', next, after]) => next > b' ' || (next == b'\r' && after == b'\n'),
+        _ => false,
+    }
+}
+
+/// Where the line that begins at `line` ends with its continuations (§7.3.1: a line that begins with white space continues
+/// the one before it), before its CRLF; None where it is not whole. A CR or an LF alone is a fault: it may be a line end to
+/// others.
+#[cold]
+fn line_end(bytes: &[u8], line: usize) -> Result<Option<usize>, Error> {
+    let mut from = line;
+    while let Some(ahead) = memchr2(b'\r', b'\n', &bytes[from..]) {
+        let end = from + ahead;
+        from = match &bytes[end..] {
+            [b'\r', b'\n', b' ' | b'\t', ..] => end + 3,
             [b'\r', b'\n', ..] => return Ok(Some(end)),
             [b'\r', ..] => return Err(Error::BareCarriageReturn),
-            [b'\n', ..] => return Err(Error::BareLineFeed),
-            _ => end += 1,
-        }
+            _ => return Err(Error::BareLineFeed),
+        };
     }
     Ok(None)
 }
 
 impl Field {
-    /// Splits a line, which begins at `at` in the message, at its colon (§7.3.1).
+    /// Splits a line of the message at its colon (§7.3.1).
     #[inline(always)]
-    fn parse(line: &[u8], at: u16) -> Option<Self> {
+    fn parse(bytes: &[u8], line: usize, end: usize) -> Option<Self> {
+        let (name, colon) = match bytes[line..].first_chunk().and_then(HeaderName::of_line) {
+            // What is found behind the line is not of it.
+            Some((name, colon)) if line + colon < end => (name, colon),
+            _ => Self::split(&bytes[line..end])?,
+        };
+        Some(Self { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 })
+    }
+
+    /// The name of a line and where its colon is, for any name in any layout.
+    #[cold]
+    fn split(line: &[u8]) -> Option<(HeaderName, usize)> {
         let colon = lex::find_near(line, b':')?;
         let mut raw_name = &line[..colon];
         // HCOLON allows blanks before the colon.
@@ -412,14 +480,23 @@ impl Field {
         }
         let name = HeaderName::new(raw_name);
         // A name that is known is a token.
-        if name == HeaderName::Other && (raw_name.is_empty() || TOKEN.span(raw_name) != raw_name.len()) {
-            return None;
-        }
-        Some(Self { name, line: at, colon: at + colon as u16, end: at + line.len() as u16 })
+        let is_token = name != HeaderName::Other || (!raw_name.is_empty() && TOKEN.span(raw_name) == raw_name.len());
+        is_token.then_some((name, colon))
     }
 }
 
 impl<'b> StartLine<'b> {
+    /// The Request-Line that the message begins with, if nothing is wrong with it, and where its LF is.
+    #[inline]
+    fn sound_request(bytes: &'b [u8]) -> Option<(Self, usize)> {
+        let (method, rest) = bytes.split_at(TOKEN.span(bytes));
+        let rest = rest.strip_prefix(b" ")?;
+        let (uri, rest) = rest.split_at(WORD.span(rest));
+        let behind = rest.strip_prefix(b" SIP/2.0\r\n")?;
+        let is_sound = !method.is_empty() && !uri.is_empty();
+        is_sound.then_some((Self::Request { method: Method::new(method), uri }, bytes.len() - behind.len() - 1))
+    }
+
     /// Parses a line without its LF. Exactly one blank stands between its parts and none behind them.
     fn parse(line: &'b [u8]) -> Result<Self, Error> {
         let bad = Error::MalformedStartLine;

@@ -1,6 +1,6 @@
 //! Header field names, with their compact forms (RFC 3261 §7.3.3, §20 and later RFCs).
 
-use crate::lex;
+use crate::scan::{self, BLOCK};
 
 macro_rules! names {
     ($($variant:ident $text:literal $($compact:literal)?),* $(,)?) => {
@@ -16,20 +16,15 @@ macro_rules! names {
         impl HeaderName {
             /// The long form in its usual spelling.
             #[inline]
-            pub fn canonical(self) -> &'static str {
+            pub const fn canonical(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)*
                     Self::Other => "Unknown",
                 }
             }
 
-            fn from_compact(letter: u8) -> Self {
-                $($(if letter.eq_ignore_ascii_case(&$compact) { return Self::$variant; })?)*
-                Self::Other
-            }
-
-            #[cfg(test)]
-            const ALL: &[(Self, &'static str)] = &[$((Self::$variant, $text)),*];
+            const LONG: &[(Self, &'static str)] = &[$((Self::$variant, $text)),*];
+            const COMPACT: &[(Self, u8)] = &[$($((Self::$variant, $compact),)?)*];
         }
     };
 }
@@ -60,36 +55,55 @@ names! {
     ServiceRoute "Service-Route",
     UserAgent "User-Agent",
     RetryAfter "Retry-After",
+    Allow "Allow",
+    RSeq "RSeq",
+    RAck "RAck",
+    SessionExpires "Session-Expires" b'x',
+    MinSe "Min-SE",
+    Reason "Reason",
+    ReferTo "Refer-To" b'r',
+    ReferredBy "Referred-By" b'b',
+    Replaces "Replaces",
+    Event "Event" b'o',
+    SubscriptionState "Subscription-State",
 }
 
 impl HeaderName {
     /// The header that `name` names, in either form and any case.
     pub fn new(name: &[u8]) -> Self {
-        macro_rules! among {
-            ($($candidate:ident)*) => {{
-                $(if lex::is_word(name, Self::$candidate.canonical()) { return Self::$candidate; })*
-                Self::Other
-            }};
+        let mut block = [0; BLOCK];
+        match block.get_mut(..=name.len()) {
+            Some(line) => {
+                line[..name.len()].copy_from_slice(name);
+                line[name.len()] = b':';
+                Self::at(&block, name.len()).unwrap_or(Self::Other)
+            }
+            None => {
+                let is_it = |long: &&(Self, &str)| name.eq_ignore_ascii_case(long.1.as_bytes());
+                Self::LONG.iter().find(is_it).map_or(Self::Other, |long| long.0)
+            }
         }
-        // The length leaves one to four candidates, each a few instructions.
-        match name.len() {
-            1 => Self::from_compact(name[0]),
-            2 => among!(To),
-            3 => among!(Via),
-            4 => among!(From CSeq Path),
-            5 => among!(Route),
-            7 => among!(CallId Contact Expires Require),
-            9 => among!(Supported),
-            10 => among!(UserAgent),
-            11 => among!(MinExpires RetryAfter Unsupported),
-            12 => among!(MaxForwards RecordRoute ContentType),
-            13 => among!(Authorization ProxyRequire ServiceRoute),
-            14 => among!(ContentLength),
-            16 => among!(WwwAuthenticate),
-            18 => among!(ProxyAuthenticate),
-            19 => among!(ProxyAuthorization),
-            _ => Self::Other,
+    }
+
+    /// The header whose line begins with the block, and where its colon is: None where no name of plain octets stands there
+    /// right before a colon.
+    #[inline(always)]
+    pub(crate) fn of_line(block: &[u8; BLOCK]) -> Option<(Self, usize)> {
+        // Without any colon this is beyond the block.
+        let colon = scan::equal(*block, b':').trailing_zeros() as usize;
+        match Self::at(block, colon) {
+            Some(name) => Some((name, colon)),
+            // Every name of ours that fits a block with its colon is known.
+            None => (colon > 0 && colon < BLOCK && scan::plain(*block) == colon).then_some((Self::Other, colon)),
         }
+    }
+
+    /// The header whose name and colon the block begins with.
+    #[inline(always)]
+    fn at(block: &[u8; BLOCK], colon: usize) -> Option<Self> {
+        let last = block[colon.saturating_sub(1) % BLOCK];
+        let known = &KNOWN[slot(block[0], last, colon)];
+        scan::agrees(block, &known.bits, &known.line).then_some(known.name)
     }
 
     /// Whether two lines of it break §7.3.1: its grammar is not a list.
@@ -105,8 +119,71 @@ impl HeaderName {
                 | Self::ContentType
                 | Self::Expires
                 | Self::MinExpires
+                | Self::RSeq
+                | Self::RAck
+                | Self::SessionExpires
+                | Self::MinSe
+                | Self::ReferTo
+                | Self::ReferredBy
+                | Self::Replaces
+                | Self::Event
+                | Self::SubscriptionState
         )
     }
+}
+
+/// A name that fits a block with its colon.
+#[derive(Clone, Copy)]
+struct Known {
+    name: HeaderName,
+    /// The bits of a block that tell: those of the name and its colon, but for the case of letters.
+    bits: [u8; BLOCK],
+    /// What they are.
+    line: [u8; BLOCK],
+}
+
+const SLOTS: usize = 128;
+
+/// Where the name of that length, which begins and ends with these letters, stands in [`KNOWN`]: in whatever case, and no
+/// two in one place.
+#[inline(always)]
+const fn slot(first: u8, last: u8, len: usize) -> usize {
+    (first as usize * 8 + (last & 0x1f) as usize + len * 93) % SLOTS
+}
+
+static KNOWN: [Known; SLOTS] = {
+    // No block is that of an empty slot.
+    let mut known = [Known { name: HeaderName::Other, bits: [0; BLOCK], line: [1; BLOCK] }; SLOTS];
+    let mut i = 0;
+    while i < HeaderName::LONG.len() {
+        let (name, text) = HeaderName::LONG[i];
+        if text.len() < BLOCK {
+            known = with(known, name, text.as_bytes());
+        }
+        i += 1;
+    }
+    let mut i = 0;
+    while i < HeaderName::COMPACT.len() {
+        let (name, letter) = HeaderName::COMPACT[i];
+        known = with(known, name, &[letter]);
+        i += 1;
+    }
+    known
+};
+
+const fn with(mut known: [Known; SLOTS], name: HeaderName, text: &[u8]) -> [Known; SLOTS] {
+    let (mut line, mut bits) = ([0; BLOCK], [0; BLOCK]);
+    let mut i = 0;
+    while i < text.len() {
+        bits[i] = if text[i].is_ascii_alphabetic() { !0x20 } else { !0 };
+        line[i] = text[i] & bits[i];
+        i += 1;
+    }
+    (line[i], bits[i]) = (b':', !0);
+    let slot = &mut known[slot(text[0], text[i - 1], i)];
+    assert!(matches!(slot.name, HeaderName::Other), "two names in one slot: choose other factors");
+    *slot = Known { name, bits, line };
+    known
 }
 
 #[cfg(test)]
@@ -115,7 +192,7 @@ mod tests {
 
     #[test]
     fn every_name_is_known_in_any_case() {
-        for &(name, text) in HeaderName::ALL {
+        for &(name, text) in HeaderName::LONG {
             assert_eq!(HeaderName::new(text.as_bytes()), name);
             assert_eq!(HeaderName::new(text.to_ascii_uppercase().as_bytes()), name);
             assert_eq!(HeaderName::new(text.to_ascii_lowercase().as_bytes()), name);
@@ -133,6 +210,10 @@ mod tests {
             (b"L", HeaderName::ContentLength),
             (b"c", HeaderName::ContentType),
             (b"k", HeaderName::Supported),
+            (b"x", HeaderName::SessionExpires),
+            (b"r", HeaderName::ReferTo),
+            (b"b", HeaderName::ReferredBy),
+            (b"o", HeaderName::Event),
         ] {
             assert_eq!(HeaderName::new(compact), name);
         }

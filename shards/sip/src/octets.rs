@@ -1,6 +1,8 @@
 //! Where messages of our own are written to.
 
+use arrayvec::ArrayVec;
 use bumpalo::collections::Vec as BumpVec;
+use std::net::IpAddr;
 
 /// A growing run of octets: a `Vec` of the heap or of an arena.
 pub trait Octets {
@@ -18,6 +20,24 @@ pub trait Octets {
             if n == 0 {
                 return self.put(&digits[at..]);
             }
+        }
+    }
+
+    /// Appends an address, IPv6 without brackets.
+    fn put_ip(&mut self, ip: IpAddr)
+    where
+        Self: Sized,
+    {
+        match ip {
+            IpAddr::V4(v4) => {
+                let [first, rest @ ..] = v4.octets();
+                self.put_number(first.into());
+                for octet in rest {
+                    self.put(b".");
+                    self.put_number(octet.into());
+                }
+            }
+            IpAddr::V6(v6) => self.put_display(v6),
         }
     }
 
@@ -50,9 +70,25 @@ impl Octets for BumpVec<'_, u8> {
     }
 }
 
+/// For text whose bound is known where it is written.
+impl<const N: usize> Octets for ArrayVec<u8, N> {
+    fn put(&mut self, octets: &[u8]) {
+        self.try_extend_from_slice(octets).expect("the writer knows its longest text");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_written_as_they_are_displayed() {
+        for text in ["0.0.0.0", "192.0.2.101", "255.255.255.255", "2001:db8::9:1", "::ffff:192.0.2.1"] {
+            let mut out = Vec::new();
+            out.put_ip(text.parse().unwrap());
+            assert_eq!(out, text.as_bytes());
+        }
+    }
 
     #[test]
     fn numbers_are_decimal() {

@@ -1,6 +1,9 @@
 //! Parameters behind a value: `;name`, `;name=token`, `;name="quoted"` (RFC 3261 §25.1, generic-param).
 
-use crate::lex::{Cursor, VALUE};
+use crate::{
+    lex::{Cursor, TOKEN, VALUE},
+    walk::Walk,
+};
 
 /// One parameter. Its name compares in any case; its value keeps its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +16,7 @@ pub struct Param<'b> {
 
 /// A parameter breaks the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadParam;
+pub(crate) struct BadParam;
 
 /// Parameters that have been checked against the grammar, from the first semicolon on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +33,21 @@ impl<'b> Params<'b> {
             each(one(at)?);
         }
         Ok(Self { raw: &start[..start.len() - at.rest().len()] })
+    }
+
+    /// [`Params::parse`] of parameters that have no white space in them and no quotes.
+    #[inline(always)]
+    pub(crate) fn walk(walk: &mut Walk<'b>, mut each: impl FnMut(Param<'b>)) -> Option<Self> {
+        let start = walk.at();
+        while walk.eat(b';') {
+            let name = walk.run(TOKEN);
+            let value = walk.eat(b'=').then(|| walk.run(VALUE));
+            if name.is_empty() || value.is_some_and(<[u8]>::is_empty) {
+                return None;
+            }
+            each(Param { name, value });
+        }
+        Some(Self { raw: walk.since(start) })
     }
 
     /// The octets, from the first semicolon to the end of the last value.

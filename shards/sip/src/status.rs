@@ -28,6 +28,8 @@ macro_rules! codes {
 codes! {
     100 TRYING "Trying",
     180 RINGING "Ringing",
+    181 CALL_IS_BEING_FORWARDED "Call Is Being Forwarded",
+    182 QUEUED "Queued",
     183 SESSION_PROGRESS "Session Progress",
     200 OK "OK",
     202 ACCEPTED "Accepted",
@@ -41,8 +43,12 @@ codes! {
     405 METHOD_NOT_ALLOWED "Method Not Allowed",
     407 PROXY_AUTHENTICATION_REQUIRED "Proxy Authentication Required",
     408 REQUEST_TIMEOUT "Request Timeout",
+    410 GONE "Gone",
+    415 UNSUPPORTED_MEDIA_TYPE "Unsupported Media Type",
     416 UNSUPPORTED_URI_SCHEME "Unsupported URI Scheme",
     420 BAD_EXTENSION "Bad Extension",
+    421 EXTENSION_REQUIRED "Extension Required",
+    422 SESSION_INTERVAL_TOO_SMALL "Session Interval Too Small",
     423 INTERVAL_TOO_BRIEF "Interval Too Brief",
     430 FLOW_FAILED "Flow Failed",
     439 FIRST_HOP_LACKS_OUTBOUND_SUPPORT "First Hop Lacks Outbound Support",
@@ -50,15 +56,22 @@ codes! {
     481 CALL_OR_TRANSACTION_DOES_NOT_EXIST "Call/Transaction Does Not Exist",
     482 LOOP_DETECTED "Loop Detected",
     483 TOO_MANY_HOPS "Too Many Hops",
+    484 ADDRESS_INCOMPLETE "Address Incomplete",
     486 BUSY_HERE "Busy Here",
     487 REQUEST_TERMINATED "Request Terminated",
+    488 NOT_ACCEPTABLE_HERE "Not Acceptable Here",
+    489 BAD_EVENT "Bad Event",
+    491 REQUEST_PENDING "Request Pending",
     500 SERVER_INTERNAL_ERROR "Server Internal Error",
     501 NOT_IMPLEMENTED "Not Implemented",
+    502 BAD_GATEWAY "Bad Gateway",
     503 SERVICE_UNAVAILABLE "Service Unavailable",
     504 SERVER_TIMEOUT "Server Time-out",
     505 VERSION_NOT_SUPPORTED "Version Not Supported",
     513 MESSAGE_TOO_LARGE "Message Too Large",
+    600 BUSY_EVERYWHERE "Busy Everywhere",
     603 DECLINE "Decline",
+    604 DOES_NOT_EXIST_ANYWHERE "Does Not Exist Anywhere",
 }
 
 impl StatusCode {
@@ -75,5 +88,10 @@ impl StatusCode {
     /// 100 to 199.
     pub fn is_provisional(self) -> bool {
         self.0 < 200
+    }
+
+    /// 200 to 299.
+    pub fn is_success(self) -> bool {
+        (200..300).contains(&self.0)
     }
 }

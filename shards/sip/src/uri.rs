@@ -2,7 +2,8 @@
 
 use crate::{
     Error, Host, Octets, Param, Transport,
-    lex::{self, URI_HEADER, URI_PARAM, URIC, USER},
+    lex::{self, PLAIN, URI_HEADER, URI_PARAM, URIC, USER},
+    walk::Walk,
 };
 
 /// A URI.
@@ -50,12 +51,18 @@ pub struct TelUri<'b> {
 impl<'b> Uri<'b> {
     /// Parses all of `raw`.
     pub fn parse(raw: &'b [u8]) -> Result<Self, Error> {
+        if let Some((scheme, rest)) = raw.split_at_checked(4)
+            && lex::is_word(scheme, "sip:")
+        {
+            return match SipUri::walk(raw) {
+                Some(uri) => Ok(Self::Sip(uri)),
+                None => SipUri::parse(raw, rest, false).map(Self::Sip),
+            };
+        }
         let colon = raw.iter().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')));
         let (scheme, rest) = raw.split_at(colon.ok_or(Error::MalformedUri)?);
         let rest = rest.strip_prefix(b":").ok_or(Error::MalformedUri)?;
-        if lex::is_word(scheme, "sip") {
-            SipUri::parse(raw, rest, false).map(Self::Sip)
-        } else if lex::is_word(scheme, "sips") {
+        if lex::is_word(scheme, "sips") {
             SipUri::parse(raw, rest, true).map(Self::Sip)
         } else if lex::is_word(scheme, "tel") {
             TelUri::parse(raw, rest).map(Self::Tel)
@@ -76,6 +83,36 @@ impl<'b> Uri<'b> {
 }
 
 impl<'b> SipUri<'b> {
+    /// Parses a `sip` URI that is laid out as usual: no escapes, no password, no headers.
+    #[inline(always)]
+    fn walk(raw: &'b [u8]) -> Option<Self> {
+        let mut walk = Walk::new(raw, "sip:".len());
+        let hostport = walk;
+        let name = walk.run(USER);
+        let user = match walk.peek() {
+            Some(b'@') if !name.is_empty() && walk.eat(b'@') => Some(name),
+            // No user: what was taken for him is the host, maybe with parameters, and before the colon of its port.
+            None => None,
+            Some(b':') if !raw.contains(&b'@') => None,
+            _ => return None,
+        };
+        if user.is_none() {
+            walk = hostport;
+        }
+        let host = Host::plain(walk.run(PLAIN))?;
+        let port = if walk.eat(b':') { Some(port(lex::number(walk.run(PLAIN))?)?) } else { None };
+        let start = walk.at();
+        while walk.eat(b';') {
+            let is_sound = !walk.run(URI_PARAM).is_empty() && (!walk.eat(b'=') || !walk.run(URI_PARAM).is_empty());
+            if !is_sound {
+                return None;
+            }
+        }
+        let params = walk.since(start);
+        let uri = Self { raw, secure: false, user, password: None, host, port, params, headers: &[] };
+        walk.peek().is_none().then_some(uri)
+    }
+
     fn parse(raw: &'b [u8], rest: &'b [u8], secure: bool) -> Result<Self, Error> {
         let bad = Error::MalformedUri;
         let (user, password, hostport) = userinfo(rest);
@@ -83,7 +120,7 @@ impl<'b> SipUri<'b> {
             return Err(bad);
         }
         let (host, rest) = Host::parse(hostport).ok_or(bad)?;
-        let (port, rest) = port(rest).ok_or(bad)?;
+        let (port, rest) = split_port(rest).ok_or(bad)?;
         let (params, headers) = rest.split_at(span_params(rest).ok_or(bad)?);
         let are_headers = match headers {
             [] => true,
@@ -225,11 +262,15 @@ fn split_params(params: &[u8]) -> impl Iterator<Item = Param<'_>> {
 }
 
 /// `[":" port]`, and what follows.
-pub(crate) fn port(rest: &[u8]) -> Option<(Option<u16>, &[u8])> {
+fn split_port(rest: &[u8]) -> Option<(Option<u16>, &[u8])> {
     let Some(after) = rest.strip_prefix(b":") else { return Some((None, rest)) };
-    let (digits, rest) = after.split_at(lex::span(after, |b| b.is_ascii_digit()));
-    let port = lex::number(digits).and_then(|n| u16::try_from(n).ok()).filter(|&n| n != 0)?;
-    Some((Some(port), rest))
+    let (number, digits) = lex::number_at(after)?;
+    Some((Some(port(number)?), &after[digits..]))
+}
+
+/// The port that a number is.
+pub(crate) fn port(number: u32) -> Option<u16> {
+    u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
 /// An octet behind its escape. A reserved one that was escaped differs from the same one in clear (§19.1.4).

@@ -2,13 +2,12 @@
 
 use crate::{
     Error, HeaderName, Host, Octets, Param, Params, Transport, host,
-    lex::{self, Cursor, is_lws, is_word},
+    lex::{self, Cursor, PLAIN, TOKEN, is_lws, is_word},
+    uri::port,
+    walk::Walk,
 };
-use arrayvec::{ArrayString, ArrayVec};
-use std::{
-    fmt::Write,
-    net::{IpAddr, SocketAddr},
-};
+use arrayvec::ArrayVec;
+use std::net::{IpAddr, SocketAddr};
 
 /// One value of Via.
 #[derive(Clone, Copy, Debug)]
@@ -48,25 +47,29 @@ pub enum Rport<'b> {
 }
 
 /// A change inside a Via's value: at octet `at` of [`Via::raw`], `remove` octets give way to `text`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Mark {
     /// Offset into [`Via::raw`].
     pub at: usize,
     /// Octets to leave out.
     pub remove: usize,
-    text: ArrayString<56>,
+    text: ArrayVec<u8, MARK_OCTETS>,
 }
 
+/// As many as `;received=` takes with the longest address, which has 45.
+const MARK_OCTETS: usize = 56;
+
 impl Mark {
-    fn new(at: usize, remove: usize, text: std::fmt::Arguments<'_>) -> Self {
-        let mut mark = Self { at, remove, text: ArrayString::new() };
-        mark.text.write_fmt(text).expect("an address of 45 characters fits");
+    fn new(at: usize, remove: usize, before: &[u8], write: impl FnOnce(&mut ArrayVec<u8, MARK_OCTETS>)) -> Self {
+        let mut mark = Self { at, remove, text: ArrayVec::new() };
+        mark.text.put(before);
+        write(&mut mark.text);
         mark
     }
 
     /// Octets to put in.
     pub fn text(&self) -> &[u8] {
-        self.text.as_bytes()
+        &self.text
     }
 }
 
@@ -76,6 +79,37 @@ impl<'b> Via<'b> {
 
     #[inline]
     pub(crate) fn parse(at: &mut Cursor<'b>) -> Result<Self, Error> {
+        if let Some(via) = Self::walk(at.rest()) {
+            at.skip(via.raw.len());
+            return Ok(via);
+        }
+        Self::parse_any(at)
+    }
+
+    /// Takes a value that is laid out as usual: all there is, or up to a comma.
+    #[inline(always)]
+    fn walk(text: &'b [u8]) -> Option<Self> {
+        const PROTOCOL: &[u8] = b"SIP/2.0/";
+        if !text.starts_with(PROTOCOL) {
+            return None;
+        }
+        let mut walk = Walk::new(text, PROTOCOL.len());
+        let transport = walk.run(TOKEN);
+        if transport.is_empty() || !walk.eat(b' ') {
+            return None;
+        }
+        let mut via = Self::new(transport, Host::plain(walk.run(PLAIN))?);
+        if walk.eat(b':') {
+            via.port = Some(port(lex::number(walk.run(PLAIN))?)?);
+        }
+        let mut sound = true;
+        via.params = Params::walk(&mut walk, |p| sound &= via.keep(p))?;
+        via.raw = walk.since(0);
+        (sound && matches!(walk.peek(), None | Some(b','))).then_some(via)
+    }
+
+    /// Takes a value in any layout.
+    fn parse_any(at: &mut Cursor<'b>) -> Result<Self, Error> {
         let bad = Error::Malformed(HeaderName::Via);
         at.skip_lws();
         let start = at.rest();
@@ -88,16 +122,24 @@ impl<'b> Via<'b> {
         at.skip_lws();
         let (host, rest) = Host::parse(at.rest()).ok_or(bad)?;
         *at = Cursor::new(rest);
-        let mut port = None;
+        let mut via = Self::new(transport, host);
         if at.eat_separator(b':') {
             // The grammar allows white space around the colon.
-            port = Some(at.number().and_then(|n| u16::try_from(n).ok()).filter(|&n| n != 0).ok_or(bad)?);
+            via.port = Some(at.number().and_then(port).ok_or(bad)?);
         }
-        let mut via = Self {
-            raw: start,
+        let mut sound = true;
+        via.params = Params::parse(at, |p| sound &= via.keep(p)).map_err(|_| bad)?;
+        via.raw = &start[..start.len() - at.rest().len()];
+        at.skip_lws();
+        if sound && matches!(at.peek(), None | Some(b',')) { Ok(via) } else { Err(bad) }
+    }
+
+    fn new(transport: &'b [u8], host: Host<'b>) -> Self {
+        Self {
+            raw: &[],
             transport,
             host,
-            port,
+            port: None,
             params: Params::default(),
             branch: None,
             received: None,
@@ -105,12 +147,7 @@ impl<'b> Via<'b> {
             rport: Rport::Absent,
             maddr: None,
             alias: false,
-        };
-        let mut sound = true;
-        via.params = Params::parse(at, |p| sound &= via.keep(p)).map_err(|_| bad)?;
-        via.raw = &start[..start.len() - at.rest().len()];
-        at.skip_lws();
-        if sound && matches!(at.peek(), None | Some(b',')) { Ok(via) } else { Err(bad) }
+        }
     }
 
     /// Keeps what routing needs of a parameter; false where its value is none, or where it stands there already: §7.3.1
@@ -151,18 +188,24 @@ impl<'b> Via<'b> {
         let end = |part: &[u8]| part.as_ptr() as usize + part.len() - self.raw.as_ptr() as usize;
         let mut marks = ArrayVec::<Mark, 2>::new();
         if let Rport::Asked(name) = self.rport {
-            marks.push(Mark::new(end(name), 0, format_args!("={}", source.port())));
+            marks.push(Mark::new(end(name), 0, b"=", |text| text.put_number(source.port().into())));
         }
         let is_needed = matches!(self.rport, Rport::Asked(_)) || self.host.ip() != Some(source.ip());
         match self.received_text {
             Some(claim) if self.received != Some(source.ip()) => {
-                marks.push(Mark::new(end(claim) - claim.len(), claim.len(), format_args!("{}", source.ip())));
+                marks.push(Mark::new(end(claim) - claim.len(), claim.len(), b"", |text| text.put_ip(source.ip())));
             }
             // RFC 5118 §4.5: an IPv6 address stands without brackets here.
-            None if is_needed => marks.push(Mark::new(self.raw.len(), 0, format_args!(";received={}", source.ip()))),
+            None if is_needed => {
+                marks.push(Mark::new(self.raw.len(), 0, b";received=", |text| text.put_ip(source.ip())));
+            }
             _ => {}
         }
-        marks.sort_unstable_by_key(|m| m.at);
+        if let [first, second] = &mut marks[..]
+            && first.at > second.at
+        {
+            std::mem::swap(first, second);
+        }
         marks.into_iter()
     }
 
@@ -175,13 +218,6 @@ impl<'b> Via<'b> {
             at = mark.at + mark.remove;
         }
         out.put(&self.raw[at..]);
-    }
-
-    /// The part of the branch behind the magic cookie, if it has both.
-    pub fn transaction_id(&self) -> Option<&'b [u8]> {
-        let (cookie, id) = self.branch?.split_at_checked(Self::MAGIC_COOKIE.len())?;
-        // §8.1.1.7 spells it z9hG4bK, §7.3.1 lets parameter values compare in any case.
-        (cookie.eq_ignore_ascii_case(Self::MAGIC_COOKIE) && !id.is_empty()).then_some(id)
     }
 }
 
@@ -221,10 +257,9 @@ mod tests {
         // RFC 4475 §3.1.1.1.
         let via = one("SIP  / 2.0\r\n /UDP\r\n    192.0.2.2;branch=390skdjuw").unwrap();
         assert_eq!((via.transport, via.branch), (&b"UDP"[..], Some(&b"390skdjuw"[..])));
-        assert_eq!(via.transaction_id(), None);
         let via =
             one("SIP/2.0/TCP     spindle.example.com   ;\r\n  branch  =   z9hG4bK9ikj8  ,\r\n SIP / 2.0").unwrap();
-        assert_eq!(via.transaction_id(), Some(&b"9ikj8"[..]));
+        assert_eq!(via.branch, Some(&b"z9hG4bK9ikj8"[..]));
     }
 
     #[test]
@@ -263,6 +298,15 @@ mod tests {
             marked("SIP/2.0/UDP [2001:db8::1];received=2001:db8::2;rport", "[2001:db8::3]:5060"),
             "SIP/2.0/UDP [2001:db8::1];received=2001:db8::3;rport=5060"
         );
+    }
+
+    #[test]
+    fn the_quick_way_and_the_general_one_agree_wherever_a_step_ends() {
+        for length in 1..140 {
+            let text = format!("SIP/2.0/UDP {}:5060;branch=z9hG4bK_1;rport;x=[::1]", "h".repeat(length));
+            let general = Via::parse_any(&mut Cursor::new(text.as_bytes()));
+            assert_eq!(format!("{:?}", Via::walk(text.as_bytes())), format!("{:?}", general.ok()));
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ proptest! {
         let pushed = push_via.map(|via| format!("Via: {via}\r\n")).unwrap_or_default()
             + &push_route.map(|route| format!("Route: {route}\r\n")).unwrap_or_default();
         let pushed = arena.alloc_str(&pushed).as_bytes();
-        let appended = appended.map(|value| format!("X: appended {value}\r\n"));
+        let appended = appended.map(|value| format!("Y: appended {value}\r\n"));
         let appended = appended.map(|line| &*arena.alloc_slice_copy(line.as_bytes()));
         let mut edit = Edit::new(&message, &arena);
         for step in (0..6).cycle().skip(order.index(6)).take(6) {
@@ -193,7 +193,7 @@ fn write(plain: &Plain, layout: &Layout) -> String {
     let (vias, routes) = (list("v", &plain.vias), list("Route", &plain.routes));
     let (first, second) = if layout.routes_first { (routes, vias) } else { (vias, routes) };
     let hops = plain.max_forwards.map(|hops| format!("Max-Forwards{}{hops}\r\n", layout.colon)).unwrap_or_default();
-    let others: String = plain.others.iter().map(|value| format!("X{}{value}\r\n", layout.colon)).collect();
+    let others: String = plain.others.iter().map(|value| format!("Y{}{value}\r\n", layout.colon)).collect();
     let lines = if layout.others_first { [others, hops, first, second] } else { [first, hops, second, others] };
     format!("BYE {} SIP/2.0\r\n{}\r\n{}", plain.uri, lines.concat(), plain.body)
 }

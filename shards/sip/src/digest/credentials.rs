@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 /// What a client shows to be let in. Texts are without quotes and escapes, borrowed unless they had escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials<'b> {
-    /// Who it is, or with `userhash` the hex of [`userhash`](super::userhash).
+    /// Who it is, or with `userhash` the hex of a hash (RFC 7616 §3.4.4).
     pub username: Cow<'b, [u8]>,
     /// `username` is hashed (RFC 7616 §3.4.4).
     pub userhash: bool,

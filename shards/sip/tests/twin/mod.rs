@@ -58,7 +58,7 @@ const MAX_HEADERS: usize = 128;
 const MAX_LINE: usize = 8192;
 
 /// Long name, compact form, whether it stands once.
-const KNOWN: [(&str, &str, bool); 12] = [
+const KNOWN: [(&str, &str, bool); 21] = [
     ("via", "v", false),
     ("from", "f", true),
     ("to", "t", true),
@@ -71,6 +71,15 @@ const KNOWN: [(&str, &str, bool); 12] = [
     ("supported", "k", false),
     ("expires", "", true),
     ("min-expires", "", true),
+    ("rseq", "", true),
+    ("rack", "", true),
+    ("session-expires", "x", true),
+    ("min-se", "", true),
+    ("refer-to", "r", true),
+    ("referred-by", "b", true),
+    ("replaces", "", true),
+    ("event", "o", true),
+    ("subscription-state", "", true),
 ];
 
 const LISTS: [(&str, HeaderName); 3] =
