@@ -5,7 +5,7 @@
 
 use agent::{Domains, Flow, ListenerId, Now, Outbox, Secret, Ticket};
 use bumpalo::Bump;
-use registrar::{Incoming, Place, Registrar, Settings};
+use registrar::{Incoming, Registrar, Settings};
 use sip::{
     Limits, Message, Transport,
     digest::{Algorithm, Challenge, Covered, Ha1},
@@ -91,7 +91,7 @@ fn shard(users: usize, authenticate: bool) -> Shard {
     }
     let registrar = Registrar::new(
         NOW,
-        Place { shard: 0, shards: 1, run: 1 },
+        1,
         &Secret::new([3; 32]),
         Settings { authenticate, ..Settings::default() },
         Domains::new(vec!["example.com".into()], vec![]),

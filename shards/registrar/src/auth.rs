@@ -119,7 +119,7 @@ impl Authenticator {
     }
 
     /// Goes on with other settings. Nonces in use stay so.
-    pub(crate) fn configure(&mut self, domains: Domains, settings: &Settings) {
+    pub fn configure(&mut self, domains: Domains, settings: &Settings) {
         self.domains = domains;
         self.algorithms = strongest_first(settings);
         self.nonce_secs = settings.nonce_secs;

@@ -2,7 +2,7 @@
 
 use agent::{Domains, Flow};
 use bumpalo::{Bump, collections::Vec as BumpVec};
-use sip::{Message, Request, SipUri};
+use sip::{Message, Octets, Request, SipUri, TelUri};
 
 /// A request as it came.
 #[derive(Clone, Copy, Debug)]
@@ -23,5 +23,16 @@ pub fn address_of_record<'t>(uri: &SipUri<'_>, domains: &Domains, arena: &'t Bum
     let mut aor = BumpVec::with_capacity_in(64, arena);
     uri.write_aor(domain, &mut aor);
     // A canonical form is ASCII.
+    std::str::from_utf8(aor.into_bump_slice()).ok()
+}
+
+/// The address-of-record that a telephone number is: it names nobody outside without a query (RFC 6116), and here it may be a
+/// user of the default domain.
+pub fn number_of_record<'t>(tel: &TelUri<'_>, domains: &Domains, arena: &'t Bump) -> Option<&'t str> {
+    let mut aor = BumpVec::with_capacity_in(64, arena);
+    // RFC 3966 §3: visual separators have no meaning.
+    aor.extend(tel.number.iter().filter(|b| !matches!(b, b'-' | b'.' | b'(' | b')')));
+    aor.put(b"@");
+    aor.put(domains.default_domain().as_bytes());
     std::str::from_utf8(aor.into_bump_slice()).ok()
 }

@@ -23,7 +23,7 @@ mod targets;
 mod update;
 
 pub use counters::Counters;
-pub use incoming::{Incoming, address_of_record};
-pub use registrar::{Place, Registrar};
+pub use incoming::{Incoming, address_of_record, number_of_record};
+pub use registrar::Registrar;
 pub use settings::{Settings, UserAgentRule, WhenFull};
 pub use targets::Target;

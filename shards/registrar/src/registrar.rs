@@ -12,7 +12,7 @@ use crate::{
     refusal::{Challenged, Refusal},
     update::{Stop, Update, write_contact},
 };
-use agent::{Domains, Flow, Now, Outbox, Secret, Ticket};
+use agent::{Domains, Flow, Now, Outbox, Secret, Ticket, Wheel};
 use bumpalo::{
     Bump,
     collections::{String as BumpString, Vec as BumpVec},
@@ -25,7 +25,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::{Account, Accounts, AorId, Binding, Bindings, Connection, Record, Source, Wheel, journal};
+use store::{Account, Accounts, AorId, Binding, Bindings, Connection, Record, Source, journal};
 
 /// The option tags that a Require may name (RFC 3261 §8.2.2.3).
 const EXTENSIONS: [&[u8]; 2] = [b"path", b"outbound"];
@@ -49,6 +49,8 @@ pub struct Registrar {
     /// For tags and for telling Call-IDs apart; outsiders choose what is hashed.
     keyed: SipHasher13,
     due: Wheel<AorId>,
+    /// Whether the replay may have left addresses-of-record that no wheel knows.
+    arming: bool,
     /// In the order of their tickets.
     held: VecDeque<Held>,
     spare: Vec<Answer>,
@@ -88,39 +90,28 @@ struct Answer {
     aor: String,
 }
 
-/// What the process gives each of its registrars.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// The shard.
-    pub shard: u16,
-    /// How many there are.
-    pub shards: u16,
-    /// A number which the process chose at its start; it tells connections and nonces of another run.
-    pub run: u32,
-}
-
 impl Registrar {
-    /// The registrar at `place`. The bindings have been replayed: each shard takes its share of them into its wheel.
+    /// The registrar of one shard. `run` is a number which the process chose at its start; it tells connections and nonces of another
+    /// run. The bindings have been replayed; the shards take them into their wheels while they serve.
     pub fn new(
         now: Now,
-        place: Place,
+        run: u32,
         secret: &Secret,
         settings: Settings,
         domains: Domains,
         bindings: Arc<Bindings>,
         accounts: Arc<Accounts>,
     ) -> Self {
-        let mut due = Wheel::new(now.unix_secs());
-        bindings.arm(place.shard, place.shards, |aor, at| due.insert(at, aor));
         Self {
-            auth: Authenticator::new(secret, place.run, Arc::clone(&accounts), domains.clone(), &settings),
+            auth: Authenticator::new(secret, run, Arc::clone(&accounts), domains.clone(), &settings),
             settings,
             domains,
+            arming: bindings.has_unarmed(),
             bindings,
             accounts,
-            run: place.run,
+            run,
             keyed: SipHasher13::new_with_key(&secret.derive("to-tag")),
-            due,
+            due: Wheel::new(now.unix_secs()),
             held: VecDeque::new(),
             spare: Vec::new(),
             journal: Journal::Keeping,
@@ -165,6 +156,9 @@ impl Registrar {
 
     /// When to call [`Self::handle_timeout`], in monotonic time.
     pub fn next_timeout(&self, now: Now) -> Option<Duration> {
+        if self.arming {
+            return Some(now.monotonic);
+        }
         let due = Duration::from_secs(self.due.next_due()?);
         Some(now.monotonic + due.saturating_sub(now.unix))
     }
@@ -172,6 +166,9 @@ impl Registrar {
     /// Drops bindings that have run out. Nobody is told: lookups have passed them over since their second.
     pub fn handle_timeout(&mut self, now: Now) {
         let second = now.unix_secs();
+        if self.arming {
+            self.arming = self.bindings.arm(MAX_DUE_PER_TURN, |aor, at| self.due.insert(at, aor));
+        }
         self.due.advance(second, MAX_DUE_PER_TURN, |aor| {
             self.bindings.expire(aor, second, |_, _| self.counters.expired += 1)
         });

@@ -21,6 +21,10 @@ pub struct Target<'t> {
     pub route: &'t [u8],
     /// The path to take. None: where the route, or else the contact's URI, says.
     pub flow: Option<Flow>,
+    /// How long it still holds.
+    pub expires_secs: u32,
+    /// What the phone calls itself; may be empty.
+    pub user_agent: &'t [u8],
 }
 
 impl Registrar {
@@ -36,6 +40,8 @@ impl Registrar {
                     q: binding.q,
                     route: arena.alloc_slice_copy(binding.path),
                     flow: flow(&binding, self.run()),
+                    expires_secs: u32::try_from(binding.expires_at.saturating_sub(now)).unwrap_or(u32::MAX),
+                    user_agent: arena.alloc_slice_copy(binding.user_agent),
                 };
                 ((Reverse(binding.q), Reverse(binding.registered_at), Reverse(place)), target)
             }));

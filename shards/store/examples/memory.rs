@@ -6,9 +6,10 @@
 mod phones;
 mod stopwatch;
 
+use agent::Wheel;
 use phones::{NOW, aor, with_binding};
 use stopwatch::timed;
-use store::{Bindings, TooLong, Wheel};
+use store::{Bindings, TooLong};
 
 fn main() {
     let aors: u64 = std::env::args().nth(1).map_or(1_000_000, |n| n.parse().expect("a number of AORs"));

@@ -4,9 +4,10 @@
 mod phones;
 mod stopwatch;
 
+use agent::Wheel;
 use phones::{NOW, aor, with_binding};
 use stopwatch::timed;
-use store::{Bindings, Draft, Wheel, journal};
+use store::{Bindings, Draft, journal};
 
 fn main() {
     let records: u64 = std::env::args().nth(1).map_or(1_000_000, |n| n.parse().expect("a number of records"));
@@ -32,7 +33,8 @@ fn main() {
                     let table = &table;
                     scope.spawn(move || {
                         for segment in share {
-                            let records = journal::Replay::new(segment).map(|r| r.expect("nothing is damaged"));
+                            let records = journal::Replay::new(segment)
+                                .filter_map(|item| item.expect("nothing is damaged").into_binding());
                             table.load(records, NOW);
                         }
                     });
@@ -42,7 +44,7 @@ fn main() {
         });
         timed("its wheel", records, || {
             let mut wheel = Wheel::new(NOW);
-            table.arm(0, 1, |id, at| wheel.insert(at, id));
+            table.arm(usize::MAX, |id, at| wheel.insert(at, id));
         });
         assert_eq!(table.census().bindings, records, "all are back");
     }

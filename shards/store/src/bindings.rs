@@ -42,6 +42,8 @@ pub struct Bindings {
     undone: Mutex<BTreeMap<u64, Option<Record>>>,
     /// AORs to look at when the replay ends.
     forgettable: Mutex<Vec<AorId>>,
+    /// AORs of the replay that no wheel knows yet.
+    unarmed: Mutex<Vec<AorId>>,
 }
 
 /// What an update did.
@@ -79,6 +81,7 @@ impl Bindings {
             journal_octets: AtomicU64::new(0),
             undone: Mutex::default(),
             forgettable: Mutex::default(),
+            unarmed: Mutex::default(),
         }
     }
 
@@ -188,7 +191,8 @@ impl Bindings {
     pub fn load(&self, records: impl IntoIterator<Item = Record>, now: u64) {
         // What is counted here is shared with other threads only at the end; and each record is read while it is in the
         // cache, for a second pass over a million of them would take as long again.
-        let (mut version, mut change, mut forgettable) = (0, Change::default(), Vec::new());
+        let (mut version, mut change) = (0, Change::default());
+        let (mut forgettable, mut unarmed) = (Vec::new(), Vec::new());
         for record in records {
             let id = self.hash.of_octets(record.aor_octets());
             version = version.max(record.version());
@@ -205,12 +209,14 @@ impl Bindings {
                 None => {
                     change.add(None, Some(&record));
                     part.insert_entry(id.0, (record, SharedValue::new(id)), slot_hash);
+                    unarmed.push(id);
                 }
             }
         }
         self.version.fetch_max(version, Relaxed);
         self.count(change);
         self.forgettable.lock().expect(NO_PANIC).append(&mut forgettable);
+        self.unarmed.lock().expect(NO_PANIC).append(&mut unarmed);
     }
 
     /// Ends a replay: forgets what may be forgotten at `now`. Until here it had to overrule older records.
@@ -220,14 +226,31 @@ impl Bindings {
         }
     }
 
-    /// After a replay, gives one of `parts` shards its share of all AORs for its wheel: who, and when to look.
-    pub fn arm(&self, part: u16, parts: u16, mut each: impl FnMut(AorId, u64)) {
-        for entry in self.map.iter() {
-            let id = *entry.value();
-            if id.0 % u64::from(parts) == u64::from(part) {
-                each(id, entry.key().due());
+    /// After a replay, gives the caller's wheel at most `limit` AORs which no wheel knows yet: who, and when to look. False
+    /// once there are none. A shard takes a few each turn: a table of a million would keep it from serving for half a second.
+    pub fn arm(&self, limit: usize, mut each: impl FnMut(AorId, u64)) -> bool {
+        let taken = {
+            let mut unarmed = self.unarmed.lock().expect(NO_PANIC);
+            let rest = unarmed.len().saturating_sub(limit);
+            let taken = unarmed.split_off(rest);
+            if rest == 0 {
+                *unarmed = Vec::new();
+            }
+            taken
+        };
+        for &id in &taken {
+            let part = self.map.shards()[self.part(id)].read();
+            // What has been forgotten since needs no wheel.
+            if let Some((record, _)) = part.get(id.0, |(_, slot_id)| *slot_id.get() == id) {
+                each(id, record.due());
             }
         }
+        !taken.is_empty()
+    }
+
+    /// Whether a replay has left AORs that no wheel knows.
+    pub fn has_unarmed(&self) -> bool {
+        !self.unarmed.lock().expect(NO_PANIC).is_empty()
     }
 
     /// Shows `each` the records whose AOR begins with `prefix` and which have a binding at `now`, at most `limit` of
@@ -310,9 +333,9 @@ fn slot_hash((_, id): &Slot) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Wheel;
     use crate::binding::tests::typical;
     use crate::record::tests::sealed;
+    use agent::Wheel;
 
     const ALICE: &str = "alice@example.com";
     const NOW: u64 = 1_800_000_000;
@@ -476,17 +499,15 @@ mod tests {
     }
 
     #[test]
-    fn after_a_replay_each_aor_is_armed_by_one_shard() {
+    fn after_a_replay_each_aor_is_armed_once() {
         let table = table();
-        table.load((0..100).map(|n| sealed(n, &format!("{n}@example.com"), &[until(NOW + n)])), NOW);
+        table.load((0..100).map(|n| sealed(n, &format!("{n}@example.com"), &[until(NOW + n)])), NOW - 1);
+        table.load([sealed(200, "7@example.com", &[until(NOW + 500)])], NOW - 1);
         let mut due = Vec::new();
-        for part in 0..3 {
-            let before = due.len();
-            table.arm(part, 3, |_, at| due.push(at));
-            assert!(due.len() > before);
-        }
+        while table.arm(30, |_, at| due.push(at)) {}
         due.sort_unstable();
-        assert_eq!(due, (0..100).map(|n| NOW + n).collect::<Vec<_>>());
+        let expected = (0..100).filter(|&n| n != 7).map(|n| NOW + n).chain([NOW + 500]);
+        assert_eq!(due, expected.collect::<Vec<_>>());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use siphasher::sip::SipHasher13;
 use std::hash::BuildHasher;
 
-/// An AOR in eight octets: its keyed hash, for a [`Wheel`](crate::Wheel) to hold.
+/// An AOR in eight octets: its keyed hash, for a timing wheel to hold.
 ///
 /// Of ten million tables with a million AORs each, fewer than one has two AORs that share an id; of those two one is
 /// swept late.

@@ -29,6 +29,15 @@ pub enum Malformed {
     /// It is longer than a record may be.
     #[error("it is longer than a record may be")]
     TooLong,
+    /// Its layout is of another version of this program.
+    #[error("the record has a layout that this program does not know")]
+    Layout,
+    /// A choice has no such number.
+    #[error("a choice has no such number")]
+    Choice,
+    /// A text is not UTF-8 or too long.
+    #[error("a text is not UTF-8 or too long")]
+    Text,
 }
 
 /// Appends `value`, 7 bits an octet, lowest first.

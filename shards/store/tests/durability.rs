@@ -4,11 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+mod promise;
+
+use agent::Wheel;
+use promise::{Promises, binding};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use store::journal::{Fault, Kind, Replay, Segment, SegmentHeader, Segments, frame};
-use store::{Binding, Bindings, Record, Source, TooLong, Wheel};
+use store::journal::{Fault, Item, Kind, Replay, Segment, SegmentHeader, Segments, frame};
+use store::{Bindings, Record, TooLong};
 
 const SHARDS: usize = 2;
 const ROTATE_OCTETS: u64 = 200;
@@ -57,10 +61,6 @@ struct Waiting {
     framed: Vec<u8>,
 }
 
-/// What an AOR was to have: by version, the second at which it runs out (0 for a removal), and whether it was
-/// acknowledged.
-type History = BTreeMap<u64, (u64, bool)>;
-
 struct World {
     now: u64,
     table: Bindings,
@@ -70,7 +70,7 @@ struct World {
     segments: Segments,
     /// The segment under compaction, the copies of what it must keep, and per shard the versions before the mark.
     compaction: Option<(Segment, Vec<u8>, Vec<u64>)>,
-    histories: BTreeMap<String, History>,
+    promises: Promises,
 }
 
 impl World {
@@ -83,7 +83,7 @@ impl World {
             disk: BTreeMap::new(),
             segments: Segments::new(ROTATE_OCTETS, []),
             compaction: None,
-            histories: BTreeMap::new(),
+            promises: Promises::default(),
         };
         world.begin(world.segments.current());
         world
@@ -95,7 +95,7 @@ impl World {
             Step::Write { shard } => {
                 for update in std::mem::take(&mut self.rings[shard]) {
                     self.append(&update.framed);
-                    self.histories.get_mut(&update.aor).unwrap().get_mut(&update.version).unwrap().1 = true;
+                    self.promises.acknowledged(&update.aor, update.version);
                 }
             }
             Step::Fail { shard, written, newest_first } => {
@@ -115,7 +115,8 @@ impl World {
             Step::Look => {
                 let Some(oldest) = self.segments.to_compact(self.table.census().journal_octets) else { return };
                 let mut copies = Vec::new();
-                for record in Replay::new(&self.disk[&oldest.number]).flatten().filter(|r| self.table.holds(r)) {
+                let items = Replay::new(&self.disk[&oldest.number]).flatten();
+                for record in items.filter_map(Item::into_binding).filter(|r| self.table.holds(r)) {
                     frame(&mut copies, Kind::Record, record.octets());
                 }
                 let before_mark = self.rings.iter().flatten().map(|update| update.version).collect();
@@ -153,7 +154,7 @@ impl World {
         if let Some((id, at)) = updated.arm {
             self.wheel.insert(at, id);
         }
-        self.histories.entry(aor.clone()).or_default().insert(updated.version, (expires_at.unwrap_or(0), false));
+        self.promises.updated(&aor, updated.version, expires_at);
         self.rings[shard].push(Waiting { aor, version: updated.version, previous: updated.previous, framed });
     }
 
@@ -183,61 +184,18 @@ impl World {
         self.table = Bindings::new([4; 16]);
         for segment in self.disk.values() {
             let records = Replay::new(segment)
-                .filter_map(|record| record.inspect_err(|damage| assert_eq!(damage.fault, Fault::TornTail)).ok());
+                .filter_map(|item| item.inspect_err(|damage| assert_eq!(damage.fault, Fault::TornTail)).ok())
+                .filter_map(Item::into_binding);
             self.table.load(records, self.now);
         }
         self.table.finish_replay(self.now);
         self.wheel = Wheel::new(self.now);
-        self.table.arm(0, 1, |id, at| self.wheel.insert(at, id));
+        self.table.arm(usize::MAX, |id, at| self.wheel.insert(at, id));
         let found = self.disk.iter().map(|(&number, octets)| Segment { number, octets: octets.len() as u64 });
         self.segments = Segments::new(ROTATE_OCTETS, found);
         self.begin(self.segments.current());
 
-        for (aor, history) in &mut self.histories {
-            let back = self.table.lookup(aor, self.now, |record| {
-                (record.version(), record.live(self.now).next().expect("it is live").expires_at)
-            });
-            let acknowledged = history.iter().rev().find(|(_, (_, acknowledged))| *acknowledged);
-            let (version, expires_at) =
-                acknowledged.map_or((0, 0), |(&version, &(expires_at, _))| (version, expires_at));
-            match back {
-                // What was not acknowledged may be there all the same, but nothing older than what was.
-                Some((back, until)) => {
-                    assert!(back >= version, "{aor}: version {back} came back, {version} was acknowledged");
-                    assert_eq!(history[&back].0, until);
-                }
-                None => {
-                    let superseded = history.range(version + 1..).any(|(_, &(until, _))| until <= self.now);
-                    assert!(expires_at <= self.now || superseded, "{aor}: version {version} was lost");
-                }
-            }
-            // From here on what came back counts, and nothing else.
-            let back = back.map(|(version, until)| (version, (until, true)));
-            *history = back.into_iter().collect();
-        }
-    }
-}
-
-fn binding(expires_at: u64) -> Binding<'static> {
-    Binding {
-        contact: b"sip:alice@192.0.2.1",
-        params: b"",
-        q: 1000,
-        registered_at: 1000,
-        expires_at,
-        call_id: b"1@192.0.2.1",
-        cseq: 1,
-        user_agent: b"",
-        source: Source {
-            listener: 0,
-            transport: sip::Transport::Udp,
-            peer: "192.0.2.1:5060".parse().unwrap(),
-            connection: None,
-        },
-        path: b"",
-        instance: b"",
-        reg_id: None,
-        methods: b"",
+        self.promises.check(&self.table, self.now);
     }
 }
 

@@ -3,10 +3,11 @@
 #[path = "../examples/phones/mod.rs"]
 mod phones;
 
+use agent::Wheel;
 use phones::{NOW, aor, with_binding};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use store::{Bindings, TooLong, Wheel};
+use store::{Bindings, TooLong};
 
 /// Octets in use, each allocation rounded up as glibc does it: eight octets of its own, in steps of sixteen.
 static IN_USE: AtomicUsize = AtomicUsize::new(0);

@@ -2,7 +2,7 @@
 
 use agent::{ConnectionId, Domains, Flow, ListenerId, Now, Outbox, Secret, Ticket};
 use bumpalo::Bump;
-use registrar::{Counters, Incoming, Place, Registrar, Settings};
+use registrar::{Counters, Incoming, Registrar, Settings};
 use sip::{
     HeaderName, Limits, Message, StartLine, Transport,
     digest::{Algorithm, Challenge, Covered, Ha1},
@@ -61,10 +61,10 @@ impl Switch {
             vec!["example.com".into(), "b.example".into()],
             vec!["192.0.2.1:5060".parse().expect("an address")],
         );
-        let shard = |shard| Shard {
+        let shard = |_| Shard {
             registrar: Registrar::new(
                 now,
-                Place { shard, shards, run },
+                run,
                 &Secret::new([3; 32]),
                 settings.clone(),
                 domains.clone(),
@@ -167,7 +167,7 @@ impl Switch {
         let table = Bindings::new([9; 16]);
         let segment = [&journal::SegmentHeader { number: 1 }.encode()[..], &self.journal].concat();
         let now = self.now.unix_secs();
-        table.load(journal::Replay::new(&segment).map(|item| item.expect("a whole frame")), now);
+        table.load(journal::Replay::new(&segment).filter_map(|item| item.expect("a whole frame").into_binding()), now);
         table.finish_replay(self.now.unix_secs());
         table
     }

@@ -2,6 +2,7 @@
 
 use crate::record::MAX_RECORD_OCTETS;
 use crc32fast::Hasher;
+use std::borrow::Cow;
 
 /// Begins every frame, so that a reader finds the next one behind damage. LF followed by CR occurs in no value of a SIP
 /// header (RFC 3261 §25.1: a line break is CRLF, and within a value white space follows it), so nobody outside can plant
@@ -22,11 +23,24 @@ pub enum Kind {
     Record = 1,
     /// Nothing to replay; it takes up room ([`pad`]).
     Filler = 2,
+    /// The state of an established call ([`put_call`](crate::put_call)), stuffed.
+    Call = 3,
+    /// The end of a call ([`put_call_end`](crate::put_call_end)).
+    CallEnd = 4,
+    /// A call detail record ([`put_cdr`](crate::put_cdr)), stuffed.
+    Cdr = 5,
+    /// The lowest segment that counts ([`put_floor`](super::put_floor)).
+    Floor = 6,
+    /// Names of records that the database has ([`put_cdrs_written`](crate::put_cdrs_written)).
+    CdrsWritten = 7,
 }
 
 impl Kind {
+    const ALL: [Self; 7] =
+        [Self::Record, Self::Filler, Self::Call, Self::CallEnd, Self::Cdr, Self::Floor, Self::CdrsWritten];
+
     pub(super) fn from_octet(octet: u8) -> Option<Self> {
-        [Self::Record, Self::Filler].into_iter().find(|&kind| kind as u8 == octet)
+        Self::ALL.into_iter().find(|&kind| kind as u8 == octet)
     }
 }
 
@@ -41,13 +55,48 @@ pub const fn framed_octets(payload: usize) -> usize {
 ///
 /// If `payload` is longer than [`MAX_PAYLOAD_OCTETS`], which no record is.
 pub fn frame(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+    out.reserve(framed_octets(payload.len()));
+    frame_with(out, kind, |out| out.extend_from_slice(payload));
+}
+
+/// Appends a frame around what `write` appends, which is at most [`MAX_PAYLOAD_OCTETS`].
+pub(crate) fn frame_with(out: &mut Vec<u8>, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&SYNC);
+    out.extend_from_slice(&[0; FRAME_HEADER_OCTETS - SYNC.len()]);
+    write(out);
+    let (header, payload) = out[start + SYNC.len()..].split_at_mut(FRAME_HEADER_OCTETS - SYNC.len());
     assert!(payload.len() <= MAX_PAYLOAD_OCTETS, "a payload is at most 64 KiB");
     let head = (u32::from(kind as u8) << 24 | payload.len() as u32).to_le_bytes();
-    out.reserve(framed_octets(payload.len()));
-    out.extend_from_slice(&SYNC);
-    out.extend_from_slice(&head);
-    out.extend_from_slice(&checksum(&head, payload).to_le_bytes());
-    out.extend_from_slice(payload);
+    header[..4].copy_from_slice(&head);
+    header[4..].copy_from_slice(&checksum(&head, payload).to_le_bytes());
+}
+
+/// Appends `octets` with a zero behind each one that a sync marker begins with, so that octets which somebody outside
+/// has chosen, such as a session description or what a script wrote, never look like a frame.
+pub(crate) fn put_stuffed(out: &mut Vec<u8>, octets: &[u8]) {
+    let mut rest = octets;
+    while let Some(at) = memchr::memchr(SYNC[0], rest) {
+        let (before, behind) = rest.split_at(at + 1);
+        out.extend_from_slice(before);
+        out.push(0);
+        rest = behind;
+    }
+    out.extend_from_slice(rest);
+}
+
+/// What [`put_stuffed`] was given.
+pub(crate) fn unstuffed(octets: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(SYNC[0], octets).is_none() {
+        return Cow::Borrowed(octets);
+    }
+    let (mut whole, mut rest) = (Vec::with_capacity(octets.len()), octets);
+    while let Some(at) = memchr::memchr(SYNC[0], rest) {
+        whole.extend_from_slice(&rest[..=at]);
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    whole.extend_from_slice(rest);
+    Cow::Owned(whole)
 }
 
 /// Appends filler until `out` is a multiple of `block` octets long, for files that are written by whole blocks.
@@ -63,12 +112,28 @@ pub fn pad(out: &mut Vec<u8>, block: usize) {
 
 /// The frame at the start of `octets`, if a whole one is there: its kind octet and payload.
 pub(super) fn unframe(octets: &[u8]) -> Option<(u8, &[u8])> {
+    let (head, sum, payload) = split(octets)?;
+    (checksum(head, payload) == u32::from_le_bytes(*sum)).then_some((head[3], payload))
+}
+
+/// The frames that this process has just put behind one another: kinds and payloads. No checksum is looked at.
+pub fn frames(octets: &[u8]) -> impl Iterator<Item = (Kind, &[u8])> {
+    let mut rest = octets;
+    std::iter::from_fn(move || {
+        let (head, _, payload) = split(rest)?;
+        rest = &rest[framed_octets(payload.len())..];
+        Some((Kind::from_octet(head[3])?, payload))
+    })
+}
+
+/// Kind above length, checksum and payload of the frame that `octets` begin with.
+fn split(octets: &[u8]) -> Option<(&[u8; 4], &[u8; 4], &[u8])> {
     let rest = octets.strip_prefix(&SYNC)?;
     let (head, rest) = rest.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk()?;
+    let (sum, rest) = rest.split_first_chunk::<4>()?;
     let len = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
     let payload = rest.get(..len).filter(|_| len <= MAX_PAYLOAD_OCTETS)?;
-    (checksum(head, payload) == u32::from_le_bytes(*sum)).then_some((head[3], payload))
+    Some((head, sum, payload))
 }
 
 fn checksum(head: &[u8], payload: &[u8]) -> u32 {
@@ -95,12 +160,14 @@ pub enum BadHeader {
     #[error("this is no segment of a journal")]
     Foreign,
     /// Another program's format.
-    #[error("the segment has format {0}, and this program reads format {FORMAT}")]
+    #[error("the segment has format {0}, and this program reads formats up to {FORMAT}")]
     Format(u32),
 }
 
 const MAGIC: [u8; 8] = *b"ringswJ\n";
-const FORMAT: u32 = 1;
+
+/// Format 1 has records and filler only; otherwise it is the same.
+const FORMAT: u32 = 2;
 
 impl SegmentHeader {
     /// Octets it takes.
@@ -130,7 +197,7 @@ impl SegmentHeader {
         }
         let (format, number) = head.split_at(4);
         let format = u32::from_le_bytes(format.try_into().expect("four octets"));
-        if format != FORMAT {
+        if !(1..=FORMAT).contains(&format) {
             return Err(BadHeader::Format(format));
         }
         Ok(Self { number: u64::from_le_bytes(number.try_into().expect("eight octets")) })
@@ -152,10 +219,25 @@ mod tests {
         assert_eq!(SegmentHeader::decode(&damaged), Err(BadHeader::Damaged));
         assert_eq!(SegmentHeader::decode(b"SQLite format 3, and more"), Err(BadHeader::Foreign));
         let mut newer = octets;
-        newer[8] = 2;
+        newer[8] = 3;
         let sum = crc32fast::hash(&newer[..20]);
         newer[20..].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&newer), Err(BadHeader::Format(2)));
+        assert_eq!(SegmentHeader::decode(&newer), Err(BadHeader::Format(3)));
+        let mut older = octets;
+        older[8] = 1;
+        let sum = crc32fast::hash(&older[..20]);
+        older[20..].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&older), Ok(SegmentHeader { number: 42 }));
+    }
+
+    #[test]
+    fn frames_of_our_own_are_walked_in_order() {
+        let mut octets = Vec::new();
+        frame(&mut octets, Kind::Call, b"one");
+        frame(&mut octets, Kind::Filler, b"");
+        frame(&mut octets, Kind::Cdr, b"two");
+        let walked: Vec<_> = frames(&octets).collect();
+        assert_eq!(walked, [(Kind::Call, &b"one"[..]), (Kind::Filler, b""), (Kind::Cdr, b"two")]);
     }
 
     #[test]
@@ -179,6 +261,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn stuffed_octets_come_back_and_hold_no_sync_marker(mut octets: Vec<u8>, planted in prop::collection::vec(any::<u16>(), 0..4)) {
+            for at in planted {
+                let at = usize::from(at) % (octets.len() + 1);
+                octets.splice(at..at, SYNC);
+            }
+            let mut stuffed = Vec::new();
+            put_stuffed(&mut stuffed, &octets);
+            prop_assert!(!stuffed.windows(SYNC.len()).any(|window| window == SYNC));
+            prop_assert_eq!(&*unstuffed(&stuffed), octets.as_slice());
+        }
+
         #[test]
         fn padding_reaches_the_block_in_whole_frames(len in 0..300_000usize, block in prop::sample::select(vec![16, 512, 4096, 262_144])) {
             let mut octets = vec![0; len];

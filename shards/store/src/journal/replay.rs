@@ -1,8 +1,49 @@
-//! Reading a segment back: every whole record, and the truth about the rest.
+//! Reading a segment back: every whole item, and the truth about the rest.
 
 use super::frame::{Kind, SYNC, SegmentHeader, framed_octets, unframe};
+use crate::calls::Call;
+use crate::cdr::{CdrsWritten, PackedCdr};
+use crate::packed::Malformed;
 use crate::record::Record;
 use memchr::memmem;
+
+/// What a frame of a segment tells.
+#[derive(Clone, Debug)]
+pub enum Item<'a> {
+    /// The state of an address of record.
+    Binding(Record),
+    /// The state of a call, or its end.
+    Call(Call<'a>),
+    /// A call detail record.
+    Cdr(PackedCdr<'a>),
+    /// Call detail records that the database has.
+    CdrsWritten(CdrsWritten<'a>),
+    /// No segment with a lower number counts.
+    Floor(u64),
+}
+
+impl<'a> Item<'a> {
+    /// Reads the payload of a frame; None for filler.
+    pub fn decode(kind: Kind, payload: &'a [u8]) -> Result<Option<Self>, Malformed> {
+        Ok(Some(match kind {
+            Kind::Filler => return Ok(None),
+            Kind::Record => Self::Binding(Record::decode(payload)?),
+            Kind::Call => Self::Call(Call::decode(payload)?),
+            Kind::CallEnd => Self::Call(Call::decode_end(payload)?),
+            Kind::Cdr => Self::Cdr(PackedCdr::decode(payload)?),
+            Kind::CdrsWritten => Self::CdrsWritten(CdrsWritten::decode(payload)?),
+            Kind::Floor => Self::Floor(super::floor(payload)?),
+        }))
+    }
+
+    /// The record, if it is one of bindings.
+    pub fn into_binding(self) -> Option<Record> {
+        match self {
+            Self::Binding(record) => Some(record),
+            _ => None,
+        }
+    }
+}
 
 /// What is wrong with a stretch of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +58,7 @@ pub enum Fault {
     Unreadable,
 }
 
-/// A stretch of a segment that gives no record.
+/// A stretch of a segment that gives nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{fault:?} at octet {offset} of the segment, {skipped} octets skipped")]
 pub struct Damage {
@@ -29,7 +70,7 @@ pub struct Damage {
     pub fault: Fault,
 }
 
-/// The records of one segment, in the order in which they were written.
+/// The items of one segment, in the order in which they were written.
 #[derive(Clone, Debug)]
 pub struct Replay<'a> {
     segment: &'a [u8],
@@ -49,8 +90,8 @@ impl<'a> Replay<'a> {
     }
 }
 
-impl Iterator for Replay<'_> {
-    type Item = Result<Record, Damage>;
+impl<'a> Iterator for Replay<'a> {
+    type Item = Result<Item<'a>, Damage>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -59,13 +100,10 @@ impl Iterator for Replay<'_> {
             let (skipped, fault) = if let Some((kind, payload)) = unframe(rest) {
                 let octets = framed_octets(payload.len());
                 self.at += octets;
-                match Kind::from_octet(kind) {
-                    Some(Kind::Filler) => continue,
-                    Some(Kind::Record) => match Record::decode(payload) {
-                        Ok(record) => return Some(Ok(record)),
-                        Err(_) => (octets, Fault::Unreadable),
-                    },
-                    None => (octets, Fault::Unreadable),
+                match Kind::from_octet(kind).map(|kind| Item::decode(kind, payload)) {
+                    Some(Ok(Some(item))) => return Some(Ok(item)),
+                    Some(Ok(None)) => continue,
+                    Some(Err(_)) | None => (octets, Fault::Unreadable),
                 }
             } else if rest.iter().all(|&octet| octet == 0) {
                 return None;
@@ -104,7 +142,7 @@ mod tests {
     }
 
     fn versions(segment: &[u8]) -> Vec<u64> {
-        Replay::new(segment).flatten().map(|record| record.version()).collect()
+        Replay::new(segment).flatten().filter_map(Item::into_binding).map(|record| record.version()).collect()
     }
 
     fn damages(segment: &[u8]) -> Vec<Damage> {

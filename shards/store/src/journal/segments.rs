@@ -38,6 +38,12 @@ impl Segments {
         self.current
     }
 
+    /// All of them that hold anything, oldest first.
+    pub fn all(&self) -> impl Iterator<Item = Segment> {
+        let current = Some(self.current).filter(|current| current.octets > SegmentHeader::OCTETS as u64);
+        self.closed.iter().copied().chain(current)
+    }
+
     /// How many segments are written no longer.
     pub fn closed(&self) -> usize {
         self.closed.len()
