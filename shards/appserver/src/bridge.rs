@@ -1,0 +1,611 @@
+//! Two dialogs of one call, and the requests that pass between them (RFC 3261 §12.2, §14; RFC 3311; RFC 3262).
+//!
+//! A request inside one dialog becomes a request of our own inside the other, and its responses come back the same way.
+//! Offers and answers pass unread: the ends themselves know what they have agreed on. What only we can see, requests that
+//! cross in the middle, is answered here.
+
+use crate::{
+    answer::way_back,
+    credentials::{self, Tried},
+    headers,
+    inside::{accepted_fields, mangled, reason_of, refuse_interval, timer_settings, write_inside},
+    mint::parse_tag,
+    reliable::Reliability,
+    shared::{Context, User, reparse},
+};
+use agent::{Flow, Way};
+use dialog::{Body, Dialog, Due, Field, NewResponse, SessionTimer, refreshes_target, retry_after_secs};
+use dialplan::Refer;
+use sip::{HeaderName, Message, Method, Request, StatusCode};
+use std::{sync::Arc, time::Duration};
+use store::Provider;
+use transaction::{ClientId, ServerId};
+
+/// One side of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Who called.
+    Near,
+    /// Who was called.
+    Far,
+}
+
+impl Side {
+    pub fn other(self) -> Self {
+        match self {
+            Self::Near => Self::Far,
+            Self::Far => Self::Near,
+        }
+    }
+}
+
+/// A dialog of ours, and what else we know of its peer.
+pub(crate) struct End {
+    pub dialog: Dialog,
+    /// The way of our requests to him.
+    pub way: Way,
+    pub timer: Option<SessionTimer>,
+    /// Whether he said that he takes UPDATE.
+    pub allows_update: bool,
+}
+
+impl End {
+    /// The peer's message, which came on `flow`, may say that he is elsewhere now: true if he is. A Contact that cannot be read
+    /// leaves him where he was.
+    pub fn follow_target(&mut self, message: &Message<'_>, flow: Flow) -> bool {
+        let has_moved = self.dialog.refresh_target(message) == Ok(true);
+        // The flow that led to him leads to where he was.
+        if has_moved && matches!(self.way, Way::Flow(_)) {
+            self.way = way_back(flow, &self.dialog);
+        }
+        has_moved
+    }
+}
+
+pub(crate) struct Bridge {
+    pub near: End,
+    pub far: End,
+    /// What becomes of a REFER.
+    pub refer: Refer,
+    /// Whether media addresses are put right.
+    pub mangle: bool,
+    pub passing: Vec<Passing>,
+    /// Reliable provisional responses, while the call is set up.
+    pub reliability: Option<Box<Reliability>>,
+    next_no: u16,
+    /// A peer has another target than the journal knows.
+    pub has_moved: bool,
+}
+
+/// A request on its way from one side to the other.
+pub(crate) struct Passing {
+    pub no: u16,
+    pub from: Side,
+    kind: Kind,
+    pub stage: Stage,
+    /// The request as it came.
+    request: Box<[u8]>,
+    /// The number of ours.
+    cseq: u32,
+    tried: Tried,
+    /// Whom it puts into the place of its side's peer (RFC 3891).
+    replacement: Option<Box<End>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Invite,
+    /// UPDATE or PRACK with an offer.
+    Offer,
+    Other,
+}
+
+pub(crate) enum Stage {
+    /// It has no final response yet.
+    Waiting { server: ServerId, flow: Flow, client: ClientId },
+    /// An INVITE with a 2xx, whose ACK has not come.
+    Succeeded { server: ServerId },
+    /// The ACK had a body, and is kept for further copies of the 2xx.
+    Acknowledged { ack: Box<[u8]>, until: Duration },
+}
+
+/// How a request inside a call concerns the call itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It does not.
+    Nothing,
+    /// A BYE: the call ends, and its server waits for the answer.
+    Bye,
+    /// A REFER that the server is to carry out.
+    Transfer,
+    /// The other end knows the dialog no longer.
+    Gone,
+    /// Somebody else has taken the place of this side's peer.
+    Replaced(Side),
+}
+
+impl Bridge {
+    pub fn new(near: End, far: End, refer: Refer, mangle: bool) -> Self {
+        Self { near, far, refer, mangle, passing: Vec::new(), reliability: None, next_no: 1, has_moved: false }
+    }
+
+    pub fn end(&self, side: Side) -> &End {
+        match side {
+            Side::Near => &self.near,
+            Side::Far => &self.far,
+        }
+    }
+
+    pub fn end_mut(&mut self, side: Side) -> &mut End {
+        match side {
+            Side::Near => &mut self.near,
+            Side::Far => &mut self.far,
+        }
+    }
+
+    /// Whose dialog a request belongs to.
+    pub fn side_of(&self, request: &Request<'_>) -> Option<Side> {
+        let (local, remote) = (request.to.tag.unwrap_or_default(), request.from.tag.unwrap_or_default());
+        [Side::Near, Side::Far].into_iter().find(|&side| self.end(side).dialog.matches(request.call_id, local, remote))
+    }
+
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let timers = [self.near.timer, self.far.timer].into_iter().flatten().map(|timer| timer.next_timeout());
+        let acks = self.passing.iter().filter_map(|passing| match passing.stage {
+            Stage::Acknowledged { until, .. } => Some(until),
+            _ => None,
+        });
+        let resend = self.reliability.iter().filter_map(|reliability| reliability.next_timeout());
+        timers.chain(acks).chain(resend).min()
+    }
+
+    /// A number for a request of this call.
+    pub fn number(&mut self) -> u16 {
+        self.next_no = self.next_no.wrapping_add(1).max(1);
+        self.next_no
+    }
+
+    /// Takes a request inside the dialog of `side`.
+    pub fn handle_request(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        side: Side,
+        server: ServerId,
+        flow: Flow,
+        message: &Message<'_>,
+        request: &Request<'_>,
+    ) -> Then {
+        if request.method == Method::Bye {
+            return Then::Bye;
+        }
+        if let Err(fault) = self.end_mut(side).dialog.receive(request) {
+            ctx.respond(server, message, flow, &NewResponse::new(fault.response(), b""));
+            return Then::Nothing;
+        }
+        let has_body = !message.body().is_empty();
+        let kind = match request.method {
+            Method::Invite => Kind::Invite,
+            Method::Update if !has_body => {
+                self.refresh_session(ctx, side, server, flow, message);
+                return Then::Nothing;
+            }
+            Method::Update | Method::Prack if has_body => Kind::Offer,
+            Method::Refer if self.refer == Refer::Refuse => {
+                ctx.respond(server, message, flow, &NewResponse::new(StatusCode::DECLINE, b""));
+                return Then::Nothing;
+            }
+            Method::Refer if self.refer == Refer::Place => return Then::Transfer,
+            _ => Kind::Other,
+        };
+        if let Some((status, retry_after_secs)) = self.conflict(ctx, side, kind) {
+            let secs = retry_after_secs.to_string();
+            let fields = [Field::own(HeaderName::RetryAfter, secs.as_bytes())];
+            let fields = if status == StatusCode::SERVER_INTERNAL_ERROR { &fields[..] } else { &[] };
+            ctx.respond(server, message, flow, &NewResponse { fields, ..NewResponse::new(status, b"") });
+            return Then::Nothing;
+        }
+        if request.method == Method::Prack && side == Side::Near {
+            self.handle_prack(ctx, server, flow, message);
+            return Then::Nothing;
+        }
+        self.pass(ctx, side, server, flow, message, request.method, kind, &[]);
+        Then::Nothing
+    }
+
+    /// Why an INVITE or an offer cannot pass now: one of the other side's is on its way, and neither end has seen the
+    /// other's (§14.2, RFC 3311 §5.2); or one of this side's own has no answer yet.
+    fn conflict(&self, ctx: &mut Context<'_, '_>, side: Side, kind: Kind) -> Option<(StatusCode, u32)> {
+        if kind == Kind::Other {
+            return None;
+        }
+        let pending = self.passing.iter().find(|passing| {
+            matches!(passing.stage, Stage::Waiting { .. } | Stage::Succeeded { .. } if passing.kind != Kind::Other)
+        })?;
+        if pending.from != side {
+            return Some((StatusCode::REQUEST_PENDING, 0));
+        }
+        let is_done = matches!(pending.stage, Stage::Succeeded { .. });
+        (!is_done).then(|| (StatusCode::SERVER_INTERNAL_ERROR, retry_after_secs(ctx.core.mint.draw())))
+    }
+
+    /// An UPDATE without an offer only refreshes the session of its own dialog (RFC 4028 §7.4).
+    fn refresh_session(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        side: Side,
+        server: ServerId,
+        flow: Flow,
+        message: &Message<'_>,
+    ) {
+        let end = self.end_mut(side);
+        match timer_settings(ctx).accept(message) {
+            Err(too_small) => refuse_interval(ctx, server, flow, message, too_small),
+            Ok(accepted) => {
+                let has_moved = end.follow_target(message, flow);
+                let mut value = Vec::new();
+                let fields = accepted_fields(accepted, &mut value);
+                ctx.respond(
+                    server,
+                    message,
+                    flow,
+                    &NewResponse { fields: &fields, ..NewResponse::new(StatusCode::OK, b"") },
+                );
+                end.timer = accepted.map(|accepted| SessionTimer::accepted(ctx.now, accepted)).or(end.timer);
+                self.has_moved |= has_moved;
+            }
+        }
+    }
+
+    /// Writes the request into the other dialog.
+    #[expect(clippy::too_many_arguments, reason = "a request as it came, and what is made of it")]
+    pub fn pass(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        side: Side,
+        server: ServerId,
+        flow: Flow,
+        message: &Message<'_>,
+        method: Method<'_>,
+        kind: Kind,
+        more: &[Field<'_>],
+    ) {
+        if self.passing.len() >= usize::from(ctx.core.settings.max_passing) {
+            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::SERVICE_UNAVAILABLE, b""));
+        }
+        if matches!(method, Method::Invite | Method::Update)
+            && let Err(too_small) = timer_settings(ctx).accept(message)
+        {
+            return refuse_interval(ctx, server, flow, message, too_small);
+        }
+        let no = self.number();
+        ctx.core.transactions.set_user(server, User::Passing(ctx.key, no));
+        ctx.core.transactions.trying(ctx.now, server, message, ctx.out);
+        let mangle_from = self.mangle.then_some(flow);
+        let refer = self.refer;
+        let end = self.end_mut(side.other());
+        let sent = write_inside(ctx, end, message, method, refer, mangle_from, more, User::Passing(ctx.key, no));
+        let Some((client, cseq)) = sent else {
+            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::SERVICE_UNAVAILABLE, b""));
+        };
+        ctx.core.counters.passed += 1;
+        let stage = Stage::Waiting { server, flow, client };
+        let request = message.bytes().into();
+        self.passing.push(Passing {
+            no,
+            from: side,
+            kind,
+            stage,
+            request,
+            cseq,
+            tried: Tried::Nothing,
+            replacement: None,
+        });
+    }
+
+    fn find(&self, no: u16) -> Option<usize> {
+        self.passing.iter().position(|passing| passing.no == no)
+    }
+
+    /// Takes a response to a request that passes. `provider` is the far side's, who may challenge it.
+    pub fn handle_response(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        no: u16,
+        message: &Message<'_>,
+        status: StatusCode,
+        flow: Flow,
+        provider: Option<Arc<Provider>>,
+    ) -> Then {
+        let Some(at) = self.find(no) else {
+            self.acknowledge_copy(ctx, message, status);
+            return Then::Nothing;
+        };
+        let passing = &mut self.passing[at];
+        let Stage::Waiting { server, flow: came_on, .. } = passing.stage else {
+            // A further copy of the 2xx, whose ACK was lost. Before there is one, the requester is still to send it.
+            let way = self.end(self.passing[at].from.other()).way;
+            if let Stage::Acknowledged { ack, .. } = &self.passing[at].stage {
+                let copy: &[u8] = ctx.out.arena().alloc_slice_copy(ack);
+                ctx.out.post(way, copy);
+            }
+            return Then::Nothing;
+        };
+        let (from, is_invite) = (passing.from, passing.kind == Kind::Invite);
+        let request = std::mem::take(&mut passing.request);
+        let replacement = passing.replacement.as_ref();
+        let tag = replacement.map_or(Vec::new(), |end| end.dialog.local_tag().to_vec());
+        let asked = reparse(&request);
+        let method = asked.request().map_or(Method::Info, |request| request.method);
+        if status.is_provisional() {
+            if is_invite && status > StatusCode::TRYING {
+                let fields: Vec<_> = headers::passing(message, true).collect();
+                ctx.respond(
+                    server,
+                    &asked,
+                    came_on,
+                    &NewResponse { fields: &fields, ..NewResponse::new(status, &tag) },
+                );
+            }
+            self.passing[at].request = request;
+            return Then::Nothing;
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+            && from == Side::Near
+            && let Some(provider) = provider
+            && self.pass_again(ctx, at, &asked, method, message, &provider)
+        {
+            self.passing[at].request = request;
+            return Then::Nothing;
+        }
+        let is_success = status.is_success();
+        let mut fields: Vec<_> = headers::passing(message, false).collect();
+        let mut value = Vec::new();
+        let mut body = Vec::new();
+        if matches!(method, Method::Invite | Method::Update) && is_success {
+            let accepted = timer_settings(ctx).accept(&asked).ok().flatten();
+            fields.extend(accepted_fields(accepted, &mut value));
+            let requester = self.end_mut(from);
+            requester.timer = accepted.map(|accepted| SessionTimer::accepted(ctx.now, accepted)).or(requester.timer);
+            let responder = self.end_mut(from.other());
+            responder.timer = SessionTimer::agreed(ctx.now, message).or(responder.timer);
+        }
+        let allow = headers::allow(message, self.refer);
+        if method == Method::Invite && is_success {
+            fields.push(Field::own(HeaderName::Allow, allow.as_bytes()));
+        }
+        if refreshes_target(method) && is_success {
+            // RFC 6141 §4.3: both targets move as the request is accepted.
+            if tag.is_empty() {
+                self.has_moved |= self.end_mut(from).follow_target(&asked, came_on);
+            }
+            self.has_moved |= self.end_mut(from.other()).follow_target(message, flow);
+        }
+        let body = mangled(message, self.mangle.then_some(flow), &mut body);
+        let reason = reason_of(message);
+        let response = NewResponse { reason: &reason, fields: &fields, body, ..NewResponse::new(status, &tag) };
+        ctx.respond(server, &asked, came_on, &response);
+        if is_invite && is_success {
+            self.passing[at].stage = Stage::Succeeded { server };
+            if let Some(end) = self.passing[at].replacement.take() {
+                return self.replace(ctx, from, *end);
+            }
+        } else {
+            self.passing.remove(at);
+        }
+        // §12.2.1.2: the far end has lost the dialog, or nobody is there.
+        let is_gone = matches!(status, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST | StatusCode::REQUEST_TIMEOUT);
+        if is_gone && matches!(method, Method::Invite | Method::Update) { Then::Gone } else { Then::Nothing }
+    }
+
+    /// Puts a new peer into the place of a side's (RFC 3891 §3).
+    fn replace(&mut self, ctx: &mut Context<'_, '_>, side: Side, mut end: End) -> Then {
+        self.bye(ctx, side, None);
+        let old = self.end(side).dialog.local_tag().to_vec();
+        ctx.core.dialogs.remove(&parse_tag(&old).unwrap_or_default());
+        if let Some(tag) = parse_tag(end.dialog.local_tag()) {
+            ctx.core.dialogs.insert(tag, ctx.key);
+        }
+        end.dialog.confirm();
+        *self.end_mut(side) = end;
+        Then::Replaced(side)
+    }
+
+    /// Passes an INVITE whose sender is to take the place of the peer of `side`, as a re-INVITE to the other one.
+    pub fn pass_replacement(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        side: Side,
+        server: ServerId,
+        flow: Flow,
+        message: &Message<'_>,
+        end: End,
+    ) {
+        if let Some((status, _)) = self.conflict(ctx, side, Kind::Invite) {
+            return ctx.respond(server, message, flow, &NewResponse::new(status, end.dialog.local_tag()));
+        }
+        self.pass(ctx, side, server, flow, message, Method::Invite, Kind::Invite, &[]);
+        let is_it = |passing: &&mut Passing| matches!(passing.stage, Stage::Waiting { server: s, .. } if s == server);
+        if let Some(passing) = self.passing.iter_mut().find(is_it) {
+            passing.replacement = Some(Box::new(end));
+        }
+    }
+
+    /// A request that passes got no final response: it is answered as if a 408 or 503 had come (§8.1.3.1).
+    pub fn handle_failure(&mut self, ctx: &mut Context<'_, '_>, no: u16, status: StatusCode) -> Then {
+        let Some(at) = self.find(no) else { return Then::Nothing };
+        let Stage::Waiting { server, flow, .. } = self.passing[at].stage else { return Then::Nothing };
+        let passing = self.passing.remove(at);
+        let asked = reparse(&passing.request);
+        ctx.respond(server, &asked, flow, &NewResponse::new(status, b""));
+        let ends_call =
+            matches!(asked.request(), Ok(request) if matches!(request.method, Method::Invite | Method::Update));
+        if ends_call { Then::Gone } else { Then::Nothing }
+    }
+
+    /// Sends a request once more with the credentials that a challenge asks for.
+    fn pass_again(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        at: usize,
+        asked: &Message<'_>,
+        method: Method<'_>,
+        challenge: &Message<'_>,
+        provider: &Provider,
+    ) -> bool {
+        let (mangle, refer) = (self.mangle, self.refer);
+        let passing = &mut self.passing[at];
+        let Stage::Waiting { server, flow, .. } = passing.stage else { return false };
+        let cnonce = ctx.core.mint.draw();
+        let uri: Box<[u8]> = self.far.dialog.remote_target().into();
+        let Some((name, value)) =
+            credentials::answer(challenge, provider, &mut passing.tried, method, &uri, asked.body(), cnonce)
+        else {
+            return false;
+        };
+        let user = User::Passing(ctx.key, passing.no);
+        let more = [Field::own(name, &value)];
+        let sent = write_inside(ctx, &mut self.far, asked, method, refer, mangle.then_some(flow), &more, user);
+        let Some((client, cseq)) = sent else { return false };
+        passing.stage = Stage::Waiting { server, flow, client };
+        passing.cseq = cseq;
+        true
+    }
+
+    /// Passes the ACK for a 2xx (§13.2.2.4).
+    pub fn handle_ack(&mut self, ctx: &mut Context<'_, '_>, server: ServerId, flow: Flow, message: &Message<'_>) {
+        let waits = |passing: &Passing| matches!(passing.stage, Stage::Succeeded { server: s } if s == server);
+        let Some(at) = self.passing.iter().position(waits) else { return };
+        let (from, cseq) = (self.passing[at].from, self.passing[at].cseq);
+        let mut body = Vec::new();
+        let body = mangled(message, self.mangle.then_some(flow), &mut body);
+        let ack = self.acknowledge(ctx, from.other(), cseq, body);
+        if body.is_some() {
+            let until = ctx.now.monotonic + 64 * ctx.core.settings.transactions.t1;
+            self.passing[at].stage = Stage::Acknowledged { ack: ack.into(), until };
+        } else {
+            self.passing.remove(at);
+        }
+    }
+
+    /// Sends an ACK for a 2xx of `side`'s.
+    pub fn acknowledge<'t>(
+        &self,
+        ctx: &mut Context<'_, 't>,
+        side: Side,
+        cseq: u32,
+        body: Option<Body<'_>>,
+    ) -> &'t [u8] {
+        let end = self.end(side);
+        let (branch, mut ack) = (ctx.core.mint.draw(), ctx.out.draft());
+        end.dialog.write_ack(ctx.ua(), branch, cseq, &[], body, &mut ack);
+        let ack = ack.into_bump_slice();
+        ctx.out.post(end.way, ack);
+        ack
+    }
+
+    /// A copy of a 2xx that has been acknowledged: the ACK was lost (§13.2.2.4).
+    fn acknowledge_copy(&self, ctx: &mut Context<'_, '_>, message: &Message<'_>, status: StatusCode) {
+        let Ok(response) = message.response() else { return };
+        if !status.is_success() || response.cseq.method != Method::Invite {
+            return;
+        }
+        let side =
+            [Side::Near, Side::Far].into_iter().find(|&side| self.end(side).dialog.call_id() == response.call_id);
+        if let Some(side) = side {
+            self.acknowledge(ctx, side, response.cseq.number, None);
+        }
+    }
+
+    /// The first INVITE of the call has no offer: the caller's ACK will have the answer, and passes.
+    pub fn expect_ack(&mut self, server: ServerId, cseq: u32) {
+        let (request, tried) = (Box::default(), Tried::Nothing);
+        let stage = Stage::Succeeded { server };
+        self.passing.push(Passing {
+            no: 0,
+            from: Side::Near,
+            kind: Kind::Invite,
+            stage,
+            request,
+            cseq,
+            tried,
+            replacement: None,
+        });
+    }
+
+    /// The requester gives up an INVITE that passes.
+    pub fn cancel(&mut self, ctx: &mut Context<'_, '_>, no: u16) {
+        if let Some(at) = self.find(no)
+            && let Stage::Waiting { client, .. } = self.passing[at].stage
+        {
+            ctx.core.transactions.cancel(ctx.now, client, ctx.out);
+        }
+    }
+
+    /// Sends BYE into the dialog of `side`.
+    pub fn bye(&mut self, ctx: &mut Context<'_, '_>, side: Side, reason: Option<&str>) {
+        let end = self.end_mut(side);
+        let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
+        let fields = reason.map(|reason| Field::own(HeaderName::Reason, reason.as_bytes()));
+        let fields = fields.as_slice();
+        let written = end.dialog.write_request(ctx.ua(), branch, Method::Bye, fields, None, &mut draft);
+        written.expect("BYE is a token");
+        end.dialog.terminate();
+        // Nobody waits for what comes of it: the dialog is over whatever the peer says (§15.1.1).
+        ctx.send(User::Nobody, Method::Bye, end.way, branch, draft);
+    }
+
+    /// Does what is due. True if the call is to end: nobody refreshed a session.
+    pub fn handle_timeout(&mut self, ctx: &mut Context<'_, '_>) -> bool {
+        self.passing.retain(|passing| match passing.stage {
+            Stage::Acknowledged { until, .. } => until > ctx.now.monotonic,
+            _ => true,
+        });
+        for side in [Side::Near, Side::Far] {
+            let Some(timer) = &mut self.end_mut(side).timer else { continue };
+            match timer.handle_timeout(ctx.now) {
+                None => {}
+                Some(Due::Refresh) => self.refresh(ctx, side),
+                Some(Due::Expired) => return true,
+            }
+        }
+        false
+    }
+
+    /// Refreshes the session with `side` (RFC 4028 §7.4): by an UPDATE, which needs no offer. A peer that takes none is left
+    /// to the timer, which ends the call.
+    fn refresh(&mut self, ctx: &mut Context<'_, '_>, side: Side) {
+        let no = self.number();
+        let end = self.end_mut(side);
+        let Some(timer) = end.timer.filter(|_| end.allows_update) else { return };
+        let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
+        let mut value = Vec::new();
+        timer.expires().write(&mut value);
+        let fields = [Field::own(HeaderName::SessionExpires, &value), Field::own(HeaderName::Supported, b"timer")];
+        let written = end.dialog.write_request(ctx.ua(), branch, Method::Update, &fields, None, &mut draft);
+        written.expect("UPDATE is a token");
+        ctx.send(User::Own(ctx.key, no), Method::Update, end.way, branch, draft);
+    }
+
+    /// Takes the response to a refresh of ours.
+    pub fn handle_refreshed(&mut self, ctx: &mut Context<'_, '_>, message: &Message<'_>, status: StatusCode) -> Then {
+        let call_id = message.call_id().unwrap_or_default();
+        let side = [Side::Near, Side::Far].into_iter().find(|&side| self.end(side).dialog.call_id() == call_id);
+        let Some(side) = side.filter(|_| !status.is_provisional()) else { return Then::Nothing };
+        let end = self.end_mut(side);
+        if status.is_success() {
+            end.timer = SessionTimer::agreed(ctx.now, message);
+            return Then::Nothing;
+        }
+        let is_gone = matches!(status, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST | StatusCode::REQUEST_TIMEOUT);
+        if is_gone { Then::Gone } else { Then::Nothing }
+    }
+}
+
+/// Answers whatever passes: its dialogs have ended (§15.1.2).
+pub(crate) fn refuse(ctx: &mut Context<'_, '_>, passing: Vec<Passing>) {
+    for passing in passing {
+        let Stage::Waiting { server, flow, .. } = passing.stage else { continue };
+        let asked = reparse(&passing.request);
+        ctx.respond(server, &asked, flow, &NewResponse::new(StatusCode::REQUEST_TERMINATED, b""));
+    }
+}

@@ -1,0 +1,153 @@
+//! A call: while it is set up, and once it is answered.
+//!
+//! The two are types of their own, for an answered call keeps little of what its set-up needed: no script, no offer, no
+//! list of targets.
+
+use crate::{
+    bridge::Bridge,
+    cdr::Facts,
+    established::Established,
+    leg::Leg,
+    ring::{Run, Todo},
+    shared::{CallKey, Context},
+    slab::Timed,
+};
+use agent::{Flow, Ticket, Way};
+use dialog::Dialog;
+use std::{collections::VecDeque, rc::Rc, time::Duration};
+use store::EndedBy;
+use transaction::ServerId;
+
+/// Number of a leg within its call.
+pub(crate) type LegNo = u8;
+
+/// Number of a run within its call; 0 is the first.
+pub(crate) type RunNo = u8;
+
+pub(crate) enum Call {
+    Setup(Box<Setup>),
+    Established(Box<Established>),
+}
+
+impl Timed for Call {
+    fn next_timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Setup(setup) => setup.next_timeout(),
+            Self::Established(established) => established.next_timeout(),
+        }
+    }
+}
+
+impl Call {
+    pub fn number(&self) -> u128 {
+        match self {
+            Self::Setup(setup) => setup.number,
+            Self::Established(established) => established.number,
+        }
+    }
+
+    /// Whether nothing is left to wait for.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Setup(setup) => setup.is_over(),
+            Self::Established(established) => established.is_over(),
+        }
+    }
+
+    /// Takes away what finds it: it is over.
+    pub fn forget(&self, ctx: &mut Context<'_, '_>) {
+        match self {
+            Self::Setup(setup) => setup.forget(ctx),
+            Self::Established(established) => established.forget(ctx),
+        }
+    }
+}
+
+/// A call from its INVITE to its answer, or until all that was begun for it has ended.
+pub(crate) struct Setup {
+    /// The call's number: in CDRs and in the journal.
+    pub number: u128,
+    pub caller: Caller,
+    pub state: State,
+    pub runs: Vec<Run>,
+    pub legs: Vec<Leg>,
+    /// Early dialogs.
+    pub bridges: Vec<Early>,
+    /// What is to be done next. A list and no calls in calls: a plan may dial in vain as often as it likes.
+    pub todo: VecDeque<Todo>,
+    /// When it must be answered.
+    pub until: Duration,
+}
+
+/// How far the set-up is.
+pub(crate) enum State {
+    /// The caller has no final response.
+    Proceeding,
+    /// A leg has answered; the caller's 2xx waits for the journal.
+    Answering {
+        ticket: Ticket,
+        /// Which of [`Setup::bridges`].
+        bridge: usize,
+        response: Box<[u8]>,
+    },
+    /// A leg has answered; the end that is transferred to it is yet to take its offer.
+    Joining {
+        /// Which of [`Setup::bridges`].
+        bridge: usize,
+        /// CSeq number of the leg's INVITE.
+        cseq: u32,
+    },
+    /// The caller has a final response other than 2xx. What was begun for him is ending.
+    Refused,
+}
+
+/// Who calls, and how.
+pub(crate) struct Caller {
+    /// The INVITE as it came.
+    pub invite: Rc<[u8]>,
+    /// The flow it came on.
+    pub flow: Flow,
+    /// The way of our requests to him.
+    pub way: Way,
+    /// The INVITE's transaction; None where nobody called, for a transfer asked for the call.
+    pub server: Option<ServerId>,
+    /// The call that is being transferred: its other end takes the caller's place.
+    pub transfer: Option<CallKey>,
+    /// The To tag of responses that belong to no leg's dialog, and of the first early dialog.
+    pub tag: u64,
+    /// The dialog with that tag, until the first early dialog takes it.
+    pub dialog: Option<Dialog>,
+    /// Whose call it is, for the bound of calls a user has; None for a stranger's to nobody of ours.
+    pub user: Option<Rc<str>>,
+    pub facts: Facts,
+    /// His INVITE had no offer (RFC 3261 §13.2.1): the leg's response has it, and his ACK the answer.
+    pub is_late_offer: bool,
+}
+
+/// A leg's early dialog and ours with the caller that stands for it.
+pub(crate) struct Early {
+    pub leg: LegNo,
+    pub bridge: Bridge,
+}
+
+/// Why a call ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Why {
+    pub by: EndedBy,
+    pub reason: &'static str,
+}
+
+impl Setup {
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let legs = self.legs.iter().filter_map(Leg::next_timeout);
+        let runs = self.runs.iter().filter_map(Run::next_timeout);
+        let early = self.bridges.iter().filter_map(|early| early.bridge.next_timeout());
+        let until = matches!(self.state, State::Proceeding).then_some(self.until);
+        legs.chain(runs).chain(early).chain(until).min()
+    }
+
+    /// Whether nothing is left to wait for.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Refused) && self.legs.iter().all(Leg::is_over)
+    }
+}

@@ -1,0 +1,322 @@
+//! From a message, a timer or a script's step to the call that it is about.
+
+use crate::{
+    Surroundings,
+    call::{Call, Setup},
+    caller,
+    established::{Established, belongs_to_call},
+    mint::parse_tag,
+    relay::{self, Relay},
+    setup::{self, is_probe, refuse_overloaded, respond_anew},
+    shared::{CallKey, Context, Core, RelayKey, User},
+    slab::Key,
+};
+use agent::{Flow, Now, Outbox, PLACEHOLDER, Received, Way};
+use dialog::{NewResponse, Replaces};
+use dialplan::{RunId, Step};
+use sip::{HeaderName, Message, Method, Request, Response, StatusCode, Uri, write};
+use transaction::{Arrived, ClientId, ServerId};
+
+/// One turn's work with the application server.
+pub(crate) struct Turn<'c, 't> {
+    pub now: Now,
+    pub core: &'c mut Core,
+    pub world: &'c mut dyn Surroundings,
+    pub out: &'c mut Outbox<'t>,
+}
+
+impl<'t> Turn<'_, 't> {
+    fn context(&mut self, key: CallKey) -> Context<'_, 't> {
+        Context { now: self.now, key, core: self.core, world: self.world, out: self.out }
+    }
+
+    /// Works on a call, which is out of its slot meanwhile.
+    pub fn with_call(&mut self, key: CallKey, work: impl FnOnce(&mut Call, &mut Context<'_, 't>)) {
+        let Some(mut call) = self.core.calls.take(key) else { return };
+        work(&mut call, &mut self.context(key));
+        self.put_back(key, call);
+    }
+
+    fn put_back(&mut self, key: CallKey, call: Call) {
+        if !call.is_over() {
+            return self.core.calls.put(key, call);
+        }
+        call.forget(&mut self.context(key));
+        self.core.calls.release(key);
+    }
+
+    /// Works on a call that is being set up.
+    pub fn with_setup(&mut self, key: CallKey, work: impl FnOnce(&mut Setup, &mut Context<'_, 't>)) {
+        self.with_call(key, |call, ctx| {
+            if let Call::Setup(setup) = call {
+                work(setup, ctx);
+            }
+        });
+    }
+
+    /// Works on an answered call.
+    pub fn with_established(&mut self, key: CallKey, work: impl FnOnce(&mut Established, &mut Context<'_, 't>)) {
+        self.with_call(key, |call, ctx| {
+            if let Call::Established(established) = call {
+                work(established, ctx);
+            }
+        });
+    }
+
+    /// Works on a relayed request.
+    pub fn with_relay(&mut self, key: RelayKey, work: impl FnOnce(&mut Relay, &mut Context<'_, 't>)) {
+        let Some(mut relay) = self.core.relays.take(key) else { return };
+        work(&mut relay, &mut self.context(Key::NONE));
+        if relay.is_over() {
+            return self.core.relays.release(key);
+        }
+        self.core.relays.put(key, relay);
+    }
+
+    /// Takes a request.
+    pub fn handle_request(&mut self, received: &Received<'t>, message: &Message<'t>, is_draining: bool) {
+        let Ok(request) = message.request() else { return };
+        let flow = received.flow;
+        match self.core.transactions.handle_request(self.now, flow, &request, self.out) {
+            Arrived::Absorbed => {}
+            Arrived::Full => self.refuse_statelessly(message, &request, flow),
+            Arrived::Merged(server) => self.answer(server, message, flow, StatusCode::LOOP_DETECTED),
+            Arrived::Cancel { id, invite } => self.handle_cancel(id, invite, message, flow),
+            Arrived::Ack(server) => self.handle_ack(server, message, flow),
+            Arrived::New(server) => self.handle_new(server, received, message, &request, is_draining),
+        }
+    }
+
+    fn answer(&mut self, server: ServerId, message: &Message<'_>, flow: Flow, status: StatusCode) {
+        respond_anew(&mut self.context(Key::NONE), server, message, flow, &NewResponse::new(status, b""));
+    }
+
+    /// 503 without a transaction: there is no room for one.
+    fn refuse_statelessly(&mut self, message: &Message<'_>, request: &Request<'_>, flow: Flow) {
+        if request.method == Method::Ack {
+            return;
+        }
+        self.core.counters.refused += 1;
+        let mut draft = self.out.draft();
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let tag = crate::mint::tag_text(self.core.mint.draw());
+        write::begin_response(&mut draft, message, status, status.reason(), &tag, flow.peer);
+        write::header(&mut draft, HeaderName::RetryAfter, self.core.settings.retry_after_secs.to_string().as_bytes());
+        write::finish(&mut draft, b"");
+        self.out.post(Way::Response(flow), draft.into_bump_slice());
+    }
+
+    fn handle_new(
+        &mut self,
+        server: ServerId,
+        received: &Received<'t>,
+        message: &Message<'t>,
+        request: &Request<'_>,
+        is_draining: bool,
+    ) {
+        let flow = received.flow;
+        if let Some(tag) = request.to.tag {
+            if let Some(&key) = parse_tag(tag).and_then(|tag| self.core.dialogs.get(&tag)) {
+                return self.with_call(key, |call, ctx| match call {
+                    Call::Setup(setup) => setup.handle_request(ctx, server, flow, message, request),
+                    Call::Established(established) => established.handle_request(ctx, server, flow, message, request),
+                });
+            }
+            if belongs_to_call(request.method) {
+                self.core.counters.strays += 1;
+                return self.answer(server, message, flow, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+            }
+        }
+        match request.method {
+            Method::Invite if is_probe(request) => self.probe(server, message, flow),
+            Method::Invite => self.begin_call(server, received, message, request, is_draining),
+            Method::Options if self.is_for_us(request) => {
+                relay::answer_options(&mut self.context(Key::NONE), server, message, flow);
+            }
+            method if belongs_to_call(method) => {
+                self.core.counters.strays += 1;
+                self.answer(server, message, flow, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+            }
+            _ => self.begin_relay(server, received, message, request),
+        }
+    }
+
+    /// Whether a request asks the server itself: it has a domain of ours, or our own name, and no user.
+    fn is_for_us(&self, request: &Request<'_>) -> bool {
+        let Ok(uri) = Uri::parse(request.uri).and_then(Uri::sip) else { return false };
+        uri.host.is_name(PLACEHOLDER)
+            || uri.user.is_none() && self.core.settings.domains.local(&uri.host, uri.port).is_some()
+    }
+
+    fn begin_call(
+        &mut self,
+        server: ServerId,
+        received: &Received<'t>,
+        message: &Message<'t>,
+        request: &Request<'_>,
+        is_draining: bool,
+    ) {
+        if is_draining || self.core.calls.len() >= self.core.settings.max_calls as usize {
+            return refuse_overloaded(&mut self.context(Key::NONE), server, message, received.flow);
+        }
+        if let Ok(Some(replaces)) = Replaces::of(message) {
+            return self.begin_replacement(server, received, message, request, &replaces);
+        }
+        let key = self.core.calls.reserve();
+        match Setup::begin(&mut self.context(key), received, server, message, request) {
+            Some(setup) => self.put_back(key, Call::Setup(setup)),
+            None => self.core.calls.release(key),
+        }
+    }
+
+    /// An INVITE that is to take a place in a call of this shard (RFC 3891).
+    fn begin_replacement(
+        &mut self,
+        server: ServerId,
+        received: &Received<'t>,
+        message: &Message<'t>,
+        request: &Request<'_>,
+        replaces: &Replaces<'_>,
+    ) {
+        let known = parse_tag(replaces.to_tag).and_then(|tag| self.core.dialogs.get(&tag).copied());
+        let Some(key) = known else {
+            let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
+            return self.answer(server, message, received.flow, status);
+        };
+        // §8: who replaces must prove himself as who calls; the tags, which nobody can guess, name his place.
+        let who = caller::identify(&mut self.context(Key::NONE), received, server, message, request);
+        if who.is_none() {
+            return;
+        }
+        self.with_call(key, |call, ctx| match call {
+            Call::Established(established) => {
+                established.handle_replacement(ctx, server, received.flow, message, replaces);
+            }
+            Call::Setup(_) => {
+                let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
+                respond_anew(ctx, server, message, received.flow, &NewResponse::new(status, b""));
+            }
+        });
+    }
+
+    fn begin_relay(&mut self, server: ServerId, received: &Received<'t>, message: &Message<'t>, request: &Request<'_>) {
+        if self.core.relays.len() >= self.core.settings.max_relays as usize {
+            return refuse_overloaded(&mut self.context(Key::NONE), server, message, received.flow);
+        }
+        let key = self.core.relays.reserve();
+        let relay = Relay::begin(&mut self.context(Key::NONE), key, received, server, message, request);
+        match relay.filter(|relay| !relay.is_over()) {
+            Some(relay) => self.core.relays.put(key, relay),
+            None => self.core.relays.release(key),
+        }
+    }
+
+    /// The proxy asks whether scripts run here: one that does nothing but respond.
+    fn probe(&mut self, server: ServerId, message: &Message<'_>, flow: Flow) {
+        setup::probe(&mut self.context(Key::NONE), server, message, flow);
+    }
+
+    /// §9.2: the CANCEL is answered 200 where there is something to cancel, whatever comes of it.
+    fn handle_cancel(&mut self, server: ServerId, invite: Option<ServerId>, message: &Message<'_>, flow: Flow) {
+        let Some(invite) = invite else {
+            return self.answer(server, message, flow, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+        };
+        let user = self.core.transactions.server_user(invite);
+        // §9.2: the To tag of the 200 is that of the INVITE's responses.
+        let tag = match user {
+            Some(User::Caller(key)) => self.core.calls.peek(key).and_then(|call| match call {
+                Call::Setup(setup) => Some(setup.caller.tag),
+                Call::Established(_) => None,
+            }),
+            _ => None,
+        };
+        let tag = tag.map_or(b"0".to_vec(), |tag| crate::mint::tag_text(tag).to_vec());
+        let mut ctx = self.context(Key::NONE);
+        ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, &tag));
+        match user {
+            Some(User::Caller(key)) => self.with_setup(key, |setup, ctx| setup.cancelled(ctx)),
+            Some(User::Passing(key, no)) => {
+                self.with_established(key, |established, ctx| established.bridge.cancel(ctx, no));
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_ack(&mut self, server: Option<ServerId>, message: &Message<'_>, flow: Flow) {
+        let Some(server) = server else {
+            self.core.counters.strays += 1;
+            return;
+        };
+        if let Some(User::Caller(key) | User::Passing(key, _)) = self.core.transactions.server_user(server) {
+            self.with_established(key, |established, ctx| established.bridge.handle_ack(ctx, server, flow, message));
+        }
+    }
+
+    /// Takes a response.
+    pub fn handle_response(&mut self, received: &Received<'_>, message: &Message<'_>, response: &Response<'_>) {
+        let flow = received.flow;
+        let heard = self.core.transactions.handle_response(self.now, message, response, self.out);
+        let Some((client, user)) = heard else { return };
+        let status = response.status;
+        match user {
+            User::Leg(key, no) => self.with_call(key, |call, ctx| match call {
+                Call::Setup(setup) => setup.handle_leg_response(ctx, no, client, message, response, flow),
+                Call::Established(established) => {
+                    established.handle_leg_response(ctx, no, client, message, response);
+                }
+            }),
+            User::Passing(key, no) => self.with_call(key, |call, ctx| match call {
+                Call::Setup(setup) => setup.handle_passing_response(ctx, no, message, response, flow),
+                Call::Established(established) => {
+                    established.handle_passing_response(ctx, no, message, response, flow);
+                }
+            }),
+            User::Own(key, no) => self.with_established(key, |established, ctx| {
+                established.handle_own_response(ctx, no, message, response, flow);
+            }),
+            User::Script(key, no) => self.with_setup(key, |setup, ctx| {
+                setup.handle_script_response(ctx, no, status, Some(message));
+            }),
+            User::Branch(key, _) => {
+                self.with_relay(key, |relay, ctx| relay.handle_response(ctx, key, message, status));
+            }
+            User::Caller(_) | User::Relayed(_) | User::Nobody => {}
+        }
+    }
+
+    /// A request of ours had no final response, or could not be sent: as if one with `status` had come (§8.1.3.1).
+    pub fn handle_failure(&mut self, client: ClientId, user: User, status: StatusCode) {
+        match user {
+            User::Leg(key, no) => self.with_call(key, |call, ctx| match call {
+                Call::Setup(setup) => setup.handle_leg_timeout(ctx, no, client, status),
+                Call::Established(established) => established.handle_leg_timeout(ctx, no),
+            }),
+            User::Passing(key, no) => self.with_call(key, |call, ctx| match call {
+                Call::Setup(setup) => setup.handle_passing_failure(ctx, no, status),
+                Call::Established(established) => {
+                    let then = established.bridge.handle_failure(ctx, no, status);
+                    established.follow(ctx, then);
+                }
+            }),
+            User::Own(key, no) => {
+                self.with_established(key, |established, ctx| established.handle_own_failure(ctx, no));
+            }
+            User::Script(key, no) => {
+                self.with_setup(key, |setup, ctx| setup.handle_script_response(ctx, no, status, None));
+            }
+            User::Branch(key, _) => self.with_relay(key, |relay, ctx| relay.handle_failure(ctx, key)),
+            User::Caller(_) | User::Relayed(_) | User::Nobody => {}
+        }
+    }
+
+    /// Takes what scripts do next, each in its call.
+    pub fn handle_steps(&mut self, steps: Vec<(RunId, Step)>) {
+        for (id, step) in steps {
+            let Some(&(key, no)) = self.core.runs.get(&id) else { continue };
+            self.with_setup(key, |setup, ctx| {
+                setup.handle_step(ctx, no, step);
+                setup.work(ctx);
+            });
+        }
+    }
+}

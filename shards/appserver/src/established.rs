@@ -1,0 +1,330 @@
+//! An answered call: two dialogs, what passes between them, and how they end (RFC 3261 §15).
+
+use crate::{
+    answer::{Unwanted, dismiss_answer, own_tag},
+    bridge::{self, Bridge, Side, Then},
+    call::{LegNo, Why},
+    cdr::{Ended, Facts},
+    inside::reason_of,
+    leg::{Leg, LegState},
+    shared::{Context, reparse},
+    transfer::Transfer,
+};
+use agent::{Flow, Ticket};
+use dialog::{DialogState, NewResponse};
+use sip::{Message, Method, Request, Response, StatusCode};
+use std::{rc::Rc, sync::Arc, time::Duration};
+use store::{EndedBy, Provider, put_call, put_call_end};
+use transaction::{ClientId, ServerId};
+
+pub(crate) struct Established {
+    pub number: u128,
+    /// Of its record in the journal.
+    pub version: u64,
+    pub bridge: Bridge,
+    pub near_facts: Facts,
+    pub far_facts: Facts,
+    /// Which leg has answered.
+    pub far_leg: LegNo,
+    pub user: Option<Rc<str>>,
+    /// When it has lasted long enough.
+    pub until: Option<Duration>,
+    /// Legs that were given up and have no final response yet.
+    pub losers: Vec<Leg>,
+    pub state: State,
+    /// A transfer that goes on.
+    pub transfer: Option<Box<Transfer>>,
+}
+
+pub(crate) enum State {
+    Up,
+    /// It has ended; the answer to this BYE waits for the CDR.
+    Ending {
+        ticket: Ticket,
+        bye: Box<(ServerId, Flow, Box<[u8]>)>,
+    },
+    Over,
+}
+
+/// An administrator's wish.
+pub(crate) const ADMIN: Why = Why { by: EndedBy::Admin, reason: "hung up by an administrator" };
+
+impl Established {
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let is_up = matches!(self.state, State::Up);
+        let bridge = self.bridge.next_timeout().filter(|_| is_up);
+        bridge.into_iter().chain(self.until.filter(|_| is_up)).min()
+    }
+
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over) && self.losers.is_empty()
+    }
+
+    /// Takes a request inside one of the dialogs.
+    pub fn handle_request(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        server: ServerId,
+        flow: Flow,
+        message: &Message<'_>,
+        request: &Request<'_>,
+    ) {
+        let side = self.bridge.side_of(request).filter(|_| matches!(self.state, State::Up));
+        let Some(side) = side else {
+            let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
+            return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+        };
+        let then = self.bridge.handle_request(ctx, side, server, flow, message, request);
+        self.keep_moved(ctx);
+        match then {
+            Then::Bye => self.handle_bye(ctx, side, server, flow, message),
+            Then::Transfer => self.handle_refer(ctx, side, server, flow, message),
+            Then::Replaced(_) | Then::Gone | Then::Nothing => {}
+        }
+    }
+
+    /// §15.1.2: the call is over. The other end gets a BYE at once, this one its answer when the journal has the CDRs.
+    fn handle_bye(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        side: Side,
+        server: ServerId,
+        flow: Flow,
+        message: &Message<'_>,
+    ) {
+        if self.outlives_referrer(side) {
+            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, b""));
+        }
+        self.abandon_transfer(ctx);
+        let reason = message.value(sip::HeaderName::Reason).map(|reason| String::from_utf8_lossy(reason).into_owned());
+        self.bridge.bye(ctx, side.other(), reason.as_deref());
+        let [mut near, mut far] = [EndedBy::OtherLeg; 2];
+        *(if side == Side::Near { &mut near } else { &mut far }) = EndedBy::Peer;
+        let ticket = self.close(ctx, [near, far], "");
+        ctx.wait_for(ticket);
+        self.state = State::Ending { ticket, bye: Box::new((server, flow, message.bytes().into())) };
+    }
+
+    /// Ends the call from here.
+    pub fn hang_up(&mut self, ctx: &mut Context<'_, '_>, why: Why) {
+        if !matches!(self.state, State::Up) {
+            return;
+        }
+        self.abandon_transfer(ctx);
+        for side in [Side::Near, Side::Far] {
+            if self.bridge.end(side).dialog.state() != DialogState::Terminated {
+                self.bridge.bye(ctx, side, None);
+            }
+        }
+        self.close(ctx, [why.by; 2], why.reason);
+        self.state = State::Over;
+    }
+
+    /// Both records, the end in the journal, and an answer to whatever passes.
+    pub fn close(&mut self, ctx: &mut Context<'_, '_>, by: [EndedBy; 2], reason: &str) -> Ticket {
+        bridge::refuse(ctx, std::mem::take(&mut self.bridge.passing));
+        let reason = if reason.is_empty() { StatusCode::OK.reason() } else { reason };
+        let status = StatusCode::OK.get();
+        let legs = [(&self.near_facts, &self.bridge.near), (&self.far_facts, &self.bridge.far)];
+        for ((facts, end), by) in legs.into_iter().zip(by) {
+            ctx.core.counters.cdrs += 1;
+            facts.close(ctx.now, self.number, end.dialog.call_id(), Ended { by, status, reason }, ctx.out);
+        }
+        let (number, version) = (self.number, self.version + 1);
+        ctx.out.persist(|octets| put_call_end(octets, number, version))
+    }
+
+    /// The journal has what was given to it up to that ticket.
+    pub fn handle_settled(&mut self, ctx: &mut Context<'_, '_>, up_to: Ticket) {
+        let State::Ending { ticket, bye } = &self.state else { return };
+        if *ticket > up_to {
+            return;
+        }
+        let (server, flow, octets) = &**bye;
+        ctx.respond(*server, &reparse(octets), *flow, &NewResponse::new(StatusCode::OK, b""));
+        self.state = State::Over;
+    }
+
+    /// Takes a response to a request that passes.
+    pub fn handle_passing_response(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        no: u16,
+        message: &Message<'_>,
+        response: &Response<'_>,
+        flow: Flow,
+    ) {
+        let provider = self.provider(ctx);
+        let then = self.bridge.handle_response(ctx, no, message, response.status, flow, provider);
+        self.keep_moved(ctx);
+        self.follow(ctx, then);
+    }
+
+    /// Has the journal keep where the peers are now. Nobody waits for it: until it is kept, a restart would look for them where
+    /// they were.
+    fn keep_moved(&mut self, ctx: &mut Context<'_, '_>) {
+        if std::mem::take(&mut self.bridge.has_moved) {
+            self.keep(ctx);
+        }
+    }
+
+    /// Has the journal keep the call as it is now.
+    pub fn keep(&mut self, ctx: &mut Context<'_, '_>) {
+        self.version += 1;
+        let (record, number, version) = (self.record(ctx.now), self.number, self.version);
+        ctx.out.persist(|octets| {
+            // A call whose state is longer than a record stays as the journal knows it.
+            let _ = put_call(octets, number, version, &record);
+        });
+    }
+
+    /// Takes a response to a request of our own.
+    pub fn handle_own_response(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        no: u16,
+        message: &Message<'_>,
+        response: &Response<'_>,
+        flow: Flow,
+    ) {
+        if self.handle_join_response(ctx, no, message, response, flow) {
+            return;
+        }
+        let then = self.bridge.handle_refreshed(ctx, message, response.status);
+        self.follow(ctx, then);
+    }
+
+    /// A request of our own had no final response.
+    pub fn handle_own_failure(&mut self, ctx: &mut Context<'_, '_>, no: u16) {
+        if !self.handle_join_failure(ctx, no) {
+            self.follow(ctx, Then::Gone);
+        }
+    }
+
+    /// The provider that the far leg goes through.
+    fn provider(&self, ctx: &Context<'_, '_>) -> Option<Arc<Provider>> {
+        let texts = self.far_facts.texts();
+        (!texts.provider.is_empty()).then(|| ctx.core.tables.providers.find(texts.user, texts.provider)).flatten()
+    }
+
+    /// What becomes of the call after a request inside it.
+    pub fn follow(&mut self, ctx: &mut Context<'_, '_>, then: Then) {
+        if let Then::Replaced(side) = then {
+            return self.note_replaced(ctx, side);
+        }
+        if then == Then::Gone {
+            ctx.core.counters.timed_out += 1;
+            self.hang_up(ctx, Why { by: EndedBy::Timeout, reason: "the other end has gone" });
+        }
+    }
+
+    /// Takes a response to the INVITE of a leg: of one that was given up, or a further one of the leg that has answered.
+    pub fn handle_leg_response(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        no: LegNo,
+        client: ClientId,
+        message: &Message<'_>,
+        response: &Response<'_>,
+    ) {
+        let status = response.status;
+        let Some(at) = self.losers.iter().position(|leg| leg.no == no && leg.state == LegState::Cancelled(client))
+        else {
+            if no == self.far_leg && status.is_success() {
+                self.handle_copy(ctx, message, response);
+            }
+            return;
+        };
+        if status.is_provisional() {
+            return;
+        }
+        let mut leg = self.losers.remove(at);
+        if let Some(facts) = &mut leg.facts {
+            facts.note_status(ctx.now, status.get());
+        }
+        let reason = if status.is_success() {
+            // §9.1: the 2xx has crossed the CANCEL.
+            dismiss_answer(ctx, &Unwanted::of(leg.request()), message);
+            "the call was answered elsewhere".into()
+        } else {
+            reason_of(message)
+        };
+        self.close_loser(ctx, leg, status.get(), &reason);
+    }
+
+    fn close_loser(&mut self, ctx: &mut Context<'_, '_>, leg: Leg, status: u16, reason: &str) {
+        let (Some(facts), Some(request)) = (leg.facts, leg.request) else { return };
+        ctx.core.counters.cdrs += 1;
+        let ended = Ended { by: EndedBy::OtherLeg, status, reason };
+        facts.close(ctx.now, self.number, &request.call_id, ended, ctx.out);
+    }
+
+    /// A given-up leg never had its final response.
+    pub fn handle_leg_timeout(&mut self, ctx: &mut Context<'_, '_>, no: LegNo) {
+        if let Some(at) = self.losers.iter().position(|leg| leg.no == no) {
+            let leg = self.losers.remove(at);
+            self.close_loser(ctx, leg, 0, "cancelled");
+        }
+    }
+
+    /// A 2xx of the leg that has answered: a copy whose ACK was lost, or that of another phone behind a proxy that forked.
+    fn handle_copy(&mut self, ctx: &mut Context<'_, '_>, message: &Message<'_>, response: &Response<'_>) {
+        let tag = message.value(sip::HeaderName::To).and_then(sip::Address::from_value).and_then(|to| to.tag);
+        if tag.unwrap_or_default() != self.bridge.far.dialog.remote_tag() {
+            // Of its INVITE no more is known than the way; most have an offer.
+            let unwanted = Unwanted { way: self.bridge.far.way, counted: 0, has_offered: true };
+            return dismiss_answer(ctx, &unwanted, message);
+        }
+        // With a late offer the first ACK is the caller's to send, and is kept.
+        match self.bridge.passing.iter().find(|passing| passing.no == 0).map(|passing| &passing.stage) {
+            None => {
+                self.bridge.acknowledge(ctx, Side::Far, response.cseq.number, None);
+            }
+            Some(bridge::Stage::Acknowledged { ack, .. }) => {
+                let copy: &[u8] = ctx.out.arena().alloc_slice_copy(ack);
+                ctx.out.post(self.bridge.far.way, copy);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, ctx: &mut Context<'_, '_>) {
+        if !matches!(self.state, State::Up) {
+            return;
+        }
+        if self.until.is_some_and(|until| until <= ctx.now.monotonic) {
+            return self.hang_up(ctx, Why { by: EndedBy::Timeout, reason: "the call lasted as long as it may" });
+        }
+        if self.bridge.handle_timeout(ctx) {
+            ctx.core.counters.timed_out += 1;
+            self.hang_up(ctx, crate::answer::LOST);
+        }
+    }
+
+    /// Gives up what finds it.
+    pub fn forget(&self, ctx: &mut Context<'_, '_>) {
+        for dialog in [&self.bridge.near.dialog, &self.bridge.far.dialog] {
+            if let Some(tag) = own_tag(dialog) {
+                ctx.core.dialogs.remove(&tag);
+            }
+        }
+        if let Some(user) = &self.user {
+            ctx.core.count_out(user, ctx.key);
+        }
+    }
+
+    /// No ACK came for a 2xx (§13.3.1.4).
+    pub fn handle_unacknowledged(&mut self, ctx: &mut Context<'_, '_>) {
+        ctx.core.counters.timed_out += 1;
+        self.hang_up(ctx, Why { by: EndedBy::Timeout, reason: "the answer was never acknowledged" });
+    }
+}
+
+/// Whether a method never stands outside a call.
+pub(crate) fn belongs_to_call(method: Method<'_>) -> bool {
+    matches!(
+        method,
+        Method::Invite | Method::Ack | Method::Bye | Method::Update | Method::Prack | Method::Info | Method::Refer
+    )
+}

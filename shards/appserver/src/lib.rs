@@ -1,0 +1,47 @@
+//! The application server: a back-to-back user agent that dial plans command (RFC 3261 §6). No I/O.
+//!
+//! An INVITE meets these in order: [`AppServer`] gives it a transaction and asks who calls (`caller`). The call begins with
+//! one run, of a user's plan or of the default (`ring`): it dials steps of legs, whose targets become domains of ours,
+//! providers or URIs (`route`), and each leg sends an INVITE of its own (`leg`). What the legs' responses say reaches the
+//! caller, each early dialog as one of ours with him (`answer`); of the failures the best goes to the script (`best`). The
+//! first 2xx ends the run and every other leg, and when the journal keeps the call, the caller has his answer and little is
+//! left (`established`): two dialogs and the requests that pass between them (`bridge`). Each leg that ends leaves a CDR.
+//! Requests outside of calls are relayed to users' bindings (`relay`).
+//!
+//! What an application server must ask others is a [`Query`] to its [`Surroundings`]. It posts its messages to the proxy, which
+//! sends them; it reads no clock, and nothing of it blocks.
+
+mod settings;
+mod surroundings;
+mod counters;
+mod server;
+mod dispatch;
+mod shared;
+mod slab;
+mod mint;
+mod caller;
+mod call;
+mod setup;
+mod ring;
+mod target;
+mod script;
+mod plans;
+mod route;
+mod leg;
+mod credentials;
+mod answer;
+mod best;
+mod headers;
+mod bridge;
+mod inside;
+mod reliable;
+mod established;
+mod transfer;
+mod cdr;
+mod record;
+mod relay;
+
+pub use counters::Counters;
+pub use server::{AppServer, CallLine, Census, Report, Tables};
+pub use settings::{Place, Settings};
+pub use surroundings::{Answer, Query, QueryId, Surroundings, Target};

@@ -1,0 +1,84 @@
+//! Names that this shard gives: Call-IDs that hash home, tags, call numbers, branches.
+//!
+//! All come from one generator with a seed from the edge; outsiders see its output through a keyed hash only, so that nobody
+//! can tell the next tag from the last.
+
+use crate::Place;
+use agent::ShardHash;
+use siphasher::sip::SipHasher13;
+
+/// Mints for one shard.
+pub(crate) struct Mint {
+    keyed: SipHasher13,
+    drawn: u64,
+    hash: ShardHash,
+    shard: u16,
+    shards: u16,
+}
+
+impl Mint {
+    pub fn new(seed: u64, hash: ShardHash, place: &Place) -> Self {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..10].copy_from_slice(&place.shard.to_le_bytes());
+        Self { keyed: SipHasher13::new_with_key(&key), drawn: 0, hash, shard: place.shard, shards: place.shards }
+    }
+
+    /// 64 bits that nobody can guess.
+    pub fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.keyed.hash(&self.drawn.to_le_bytes())
+    }
+
+    /// A Call-ID that hashes to this shard (RFC 3261 §8.1.1.4), in hexadecimal: it tells no host.
+    pub fn call_id(&mut self) -> [u8; 32] {
+        loop {
+            let mut text = [0; 32];
+            hex(self.draw(), &mut text[..16]);
+            hex(self.draw(), &mut text[16..]);
+            if self.hash.owner(&text, self.shards) == self.shard {
+                return text;
+            }
+        }
+    }
+}
+
+/// A tag of ours as it stands in a message (§19.3).
+pub(crate) fn tag_text(tag: u64) -> [u8; 16] {
+    let mut text = [0; 16];
+    hex(tag, &mut text);
+    text
+}
+
+/// The tag of ours that `text` is, if it can be one.
+pub(crate) fn parse_tag(text: &[u8]) -> Option<u64> {
+    let is_ours = text.len() == 16 && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(std::str::from_utf8(text).ok().filter(|_| is_ours)?, 16).ok()
+}
+
+fn hex(number: u64, digits: &mut [u8]) {
+    for (i, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (60 - 4 * i)) as usize & 15];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent::Secret;
+
+    #[test]
+    fn call_ids_hash_home_and_tags_read_back() {
+        let hash = ShardHash::new(&Secret::new([3; 32]));
+        let place = Place { name: "stable".into(), shard: 2, shards: 3 };
+        let mut mint = Mint::new(7, hash.clone(), &place);
+        for _ in 0..100 {
+            let call_id = mint.call_id();
+            assert_eq!(hash.owner(&call_id, 3), 2);
+            let tag = mint.draw();
+            assert_eq!(parse_tag(&tag_text(tag)), Some(tag));
+        }
+        assert_eq!(parse_tag(b"a6c85cf"), None);
+        assert_eq!(parse_tag(b"A6C85CF0A6C85CF0"), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! What all calls of a shard share, and the hands by which one call uses it.
+
+use crate::{
+    Counters, Place, QueryId, Report, Settings, Surroundings, Tables,
+    call::{Call, LegNo, RunNo},
+    mint::Mint,
+    plans::Compiled,
+    relay::Relay,
+    slab::{Key, Slab},
+};
+use agent::{Agent, AppToken, Draft, Flow, Now, Outbox, Seal, Ticket, Way};
+use dialog::{NewResponse, UserAgent};
+use dialplan::{Machine, RunId};
+use registrar::auth::Authenticator;
+use sip::{Limits, Message, Method};
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
+    rc::Rc,
+    sync::Arc,
+};
+use transaction::{ClientId, ServerId, Transactions, Written};
+
+/// Names a call.
+pub(crate) type CallKey = Key<Call>;
+
+/// Names a relayed request.
+pub(crate) type RelayKey = Key<Relay>;
+
+/// Whose transaction it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    /// The INVITE that began a call.
+    Caller(CallKey),
+    /// The INVITE of a leg.
+    Leg(CallKey, LegNo),
+    /// A request that passes inside a call: its server's and its client's.
+    Passing(CallKey, u16),
+    /// A request of ours inside a call, by its number there.
+    Own(CallKey, u16),
+    /// A request that a plan sends.
+    Script(CallKey, RunNo),
+    /// A relayed request: its server's.
+    Relayed(RelayKey),
+    /// One of its branches.
+    Branch(RelayKey, u8),
+    /// Nobody waits for what comes of it.
+    Nobody,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A leg, for bindings.
+    Leg(CallKey, LegNo),
+    /// A plan.
+    Run(CallKey, RunNo),
+    /// A relayed request, for bindings.
+    Relay(RelayKey),
+}
+
+/// What waits for the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub ticket: Ticket,
+    pub call: CallKey,
+}
+
+/// Tags and queries are random or counted by us: no hashing is needed to spread them.
+#[derive(Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        for &octet in octets {
+            self.0 = self.0.rotate_left(8) ^ u64::from(octet);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The tables look at the highest and the lowest bits.
+        self.0 = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+pub(crate) type ByNumber<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
+
+/// What all calls of a shard share.
+pub(crate) struct Core {
+    pub settings: Arc<Settings>,
+    pub place: Place,
+    pub tables: Tables,
+    pub tokens: AppToken,
+    /// Seals whom a call handed over to another application server comes from.
+    pub forwarded: Seal,
+    pub auth: Authenticator,
+    pub mint: Mint,
+    pub transactions: Transactions<User>,
+    /// A call that is being worked on is out of its slot.
+    pub calls: Slab<Call>,
+    pub relays: Slab<Relay>,
+    /// None where this place runs no scripts.
+    pub machine: Option<Machine>,
+    pub compiled: Compiled,
+    /// Dialogs by our tag in them.
+    pub dialogs: ByNumber<CallKey>,
+    pub runs: HashMap<RunId, (CallKey, RunNo)>,
+    pub queries: ByNumber<Asker>,
+    pub asked: u64,
+    /// In the order of their tickets.
+    pub kept: VecDeque<Kept>,
+    /// The calls of each user.
+    pub users: HashMap<Rc<str>, Vec<CallKey>>,
+    pub reports: VecDeque<Report>,
+    pub counters: Counters,
+}
+
+impl Core {
+    /// Counts a call as `user`'s, if he may have one more.
+    pub fn count_in(&mut self, user: &Rc<str>, call: CallKey) -> bool {
+        let calls = self.users.entry(Rc::clone(user)).or_default();
+        let has_room = calls.len() < self.settings.max_calls_per_user as usize;
+        if has_room {
+            calls.push(call);
+        } else if calls.is_empty() {
+            self.users.remove(user);
+        }
+        has_room
+    }
+
+    /// Counts a call as `user`'s no longer.
+    pub fn count_out(&mut self, user: &Rc<str>, call: CallKey) {
+        let Some(calls) = self.users.get_mut(user) else { return };
+        calls.retain(|&other| other != call);
+        if calls.is_empty() {
+            self.users.remove(user);
+        }
+    }
+
+    /// Keeps what the author of a plan is to read, the newest up to a bound.
+    pub fn report(&mut self, report: Report) {
+        if self.reports.len() >= self.settings.max_reports {
+            self.reports.pop_front();
+        }
+        self.reports.push_back(report);
+    }
+}
+
+/// The hands of one call in one turn.
+pub(crate) struct Context<'c, 't> {
+    pub now: Now,
+    pub key: CallKey,
+    pub core: &'c mut Core,
+    pub world: &'c mut dyn Surroundings,
+    pub out: &'c mut Outbox<'t>,
+}
+
+impl<'t> Context<'_, 't> {
+    /// Who we write as.
+    pub fn ua(&self) -> UserAgent<'_> {
+        user_agent(self.core)
+    }
+
+    /// Sends a response in a server transaction.
+    pub fn respond(&mut self, server: ServerId, request: &Message<'_>, flow: Flow, response: &NewResponse<'_>) {
+        let mut octets = self.out.draft();
+        response.write(self.ua(), request, flow.peer, &mut octets);
+        self.core.transactions.respond(self.now, server, response.status, octets.into_bump_slice(), self.out);
+    }
+
+    /// Sends a request as a client transaction. None where there is no room for it.
+    pub fn send(
+        &mut self,
+        user: User,
+        method: Method<'_>,
+        way: Way,
+        branch: u64,
+        request: Draft<'t>,
+    ) -> Option<ClientId> {
+        let method = Method::new(self.out.arena().alloc_slice_copy(method.as_bytes()));
+        let written = Written { method, way, branch, octets: request.into_bump_slice() };
+        self.core.transactions.request(self.now, user, written, self.out).ok()
+    }
+
+    /// Has `key` woken when the ticket is settled.
+    pub fn wait_for(&mut self, ticket: Ticket) {
+        self.core.kept.push_back(Kept { ticket, call: self.key });
+    }
+
+    /// A new number for a question.
+    pub fn query_id(&mut self, asker: Asker) -> QueryId {
+        self.core.asked += 1;
+        self.core.queries.insert(self.core.asked, asker);
+        QueryId(self.core.asked)
+    }
+}
+
+/// Who a shard's messages are written by.
+pub(crate) fn user_agent(core: &Core) -> UserAgent<'_> {
+    UserAgent { agent: Agent { name: &core.place.name, shard: core.place.shard }, tokens: &core.tokens }
+}
+
+/// Parses a message that was parsed before it was kept, or that we wrote.
+pub(crate) fn reparse(octets: &[u8]) -> Message<'_> {
+    Message::parse(octets, &Limits::default()).expect("it was parsed or written here before it was kept")
+}

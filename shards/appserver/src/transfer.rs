@@ -1,0 +1,421 @@
+//! Transfers: a REFER that the server carries out itself (RFC 3515), and calls whose one end gives its place to another
+//! (RFC 3891).
+//!
+//! Who is referred stays on the line while the new target rings, called by an INVITE without an offer. When that answers, its
+//! offer goes to the referred end in a re-INVITE and the answer back in the ACK (RFC 3725 §4.1): no description is made up
+//! here. Then the referrer gets his BYE, and the call that is left is one of the referred end and the target.
+
+use crate::{
+    answer::own_tag,
+    bridge::{End, Side},
+    call::{Call, Caller, Setup, State},
+    caller::Party,
+    cdr::{Ended, Facts, Texts},
+    established::{self, Established},
+    leg::{Whom, body_of},
+    mint::tag_text,
+    shared::{CallKey, Context, User},
+};
+use agent::Flow;
+use dialog::{Body, Dialog, Field, NewResponse, Progress, ReferTo, Replaces, allows};
+use sip::{HeaderName, Message, Method, Octets, Response, StatusCode};
+use std::{collections::VecDeque, rc::Rc, time::Duration};
+use store::{Direction, EndedBy, LegDirection, put_call};
+use transaction::ServerId;
+
+/// A transfer that goes on, in the call that is transferred.
+pub(crate) struct Transfer {
+    /// Who asked for it.
+    referrer: Side,
+    /// CSeq number of his REFER (RFC 3515 §2.4.6).
+    refer: u32,
+    is_referrer_gone: bool,
+    /// The set-up that calls the target.
+    target: CallKey,
+    /// Number of the re-INVITE that joins them.
+    join: Option<u16>,
+}
+
+impl Established {
+    /// A REFER that the server is to carry out.
+    pub fn handle_refer(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        side: Side,
+        server: ServerId,
+        flow: Flow,
+        message: &Message<'_>,
+    ) {
+        let Ok(refer_to) = ReferTo::of(message) else {
+            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::BAD_REQUEST, b""));
+        };
+        if self.transfer.is_some() || refer_to.method() != b"INVITE" {
+            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::DECLINE, b""));
+        }
+        let mut target = Vec::new();
+        refer_to.write_target(&mut target);
+        let replaces = refer_to.replaces().and_then(|value| translate(ctx, self, &value));
+        ctx.respond(server, message, flow, &NewResponse::new(StatusCode::ACCEPTED, b""));
+        let refer = message.request().map_or(0, |request| request.cseq.number);
+        let key = ctx.core.calls.reserve();
+        let (join, is_referrer_gone) = (None, false);
+        self.transfer = Some(Box::new(Transfer { referrer: side, refer, is_referrer_gone, target: key, join }));
+        self.notify(ctx, StatusCode::TRYING, StatusCode::TRYING.reason());
+        match self.call_target(ctx, key, side, flow, &target, replaces) {
+            Some(setup) => ctx.core.calls.put(key, Call::Setup(setup)),
+            None => {
+                ctx.core.calls.release(key);
+                self.notify(ctx, StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST.reason());
+                self.transfer = None;
+            }
+        }
+    }
+
+    /// A set-up that calls the target as if the referred end did.
+    fn call_target(
+        &self,
+        ctx: &mut Context<'_, '_>,
+        key: CallKey,
+        referrer: Side,
+        flow: Flow,
+        target: &[u8],
+        replaces: Option<String>,
+    ) -> Option<Box<Setup>> {
+        let referred = &self.bridge.end(referrer.other()).dialog;
+        let (tag, call_id) = (ctx.core.mint.draw(), ctx.core.mint.call_id());
+        let mut invite = Vec::with_capacity(512);
+        for part in [
+            &b"INVITE "[..],
+            target,
+            b" SIP/2.0\r\nVia: SIP/2.0/UDP unknown.invalid;branch=z9hG4bK0\r\nFrom: ",
+            referred.remote(),
+            b";tag=",
+            &tag_text(tag),
+            b"\r\nTo: <",
+            target,
+            b">\r\nCall-ID: ",
+            &call_id,
+            b"\r\nCSeq: 1 INVITE\r\nContact: <",
+            referred.remote_target(),
+            b">\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            invite.put(part);
+        }
+        let message = Message::parse(&invite, &sip::Limits::default()).ok()?;
+        let request = message.request().ok()?;
+        let owner: Rc<str> = self.user.clone().unwrap_or_default();
+        let may_go_outside = ctx.core.tables.accounts.find(&owner).is_some_and(|account| account.may_relay);
+        let texts = Texts {
+            caller: str::from_utf8(request.from.uri).unwrap_or_default(),
+            callee: str::from_utf8(target).unwrap_or_default(),
+            user: &owner,
+            ..Texts::default()
+        };
+        let caller = Caller {
+            facts: Facts::new(ctx.now, 0, LegDirection::In, texts),
+            flow,
+            way: self.bridge.end(referrer.other()).way,
+            server: None,
+            transfer: Some(ctx.key),
+            tag,
+            dialog: None,
+            user: None,
+            is_late_offer: true,
+            invite: invite.as_slice().into(),
+        };
+        let until = ctx.now.monotonic + Duration::from_secs(ctx.core.settings.max_setup_secs.into());
+        let number = ctx.core.place.number([ctx.core.mint.draw(), ctx.core.mint.draw()]);
+        let mut setup = Box::new(Setup {
+            number,
+            caller,
+            state: State::Proceeding,
+            runs: Vec::new(),
+            legs: Vec::new(),
+            bridges: Vec::new(),
+            todo: VecDeque::new(),
+            until,
+        });
+        let whom = Whom::Named(dialplan::Target::Uri(String::from_utf8_lossy(target).into()));
+        let mut ctx = Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out };
+        // The plan of whoever owns the call has decided about it already; the referrer's word is dialled as it is.
+        setup.start_default(&mut ctx, Party { owner, direction: Direction::Out, may_go_outside }, whom, replaces);
+        setup.work(&mut ctx);
+        Some(setup)
+    }
+
+    /// Tells the referrer how it goes (RFC 3515 §2.4.5).
+    fn notify(&mut self, ctx: &mut Context<'_, '_>, status: StatusCode, reason: &str) {
+        let Some(transfer) = self.transfer.as_deref().filter(|transfer| !transfer.is_referrer_gone) else { return };
+        let progress = Progress::new(transfer.refer, status, reason, ctx.core.settings.max_setup_secs);
+        let end = self.bridge.end_mut(transfer.referrer);
+        let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
+        let (fields, body) = (progress.fields(), Some(progress.body()));
+        let written = end.dialog.write_request(ctx.ua(), branch, Method::Notify, &fields, body, &mut draft);
+        written.expect("NOTIFY is a token");
+        ctx.send(User::Nobody, Method::Notify, end.way, branch, draft);
+    }
+
+    /// Whether a BYE of `side`'s leaves the call to the transfer that he asked for: many phones hang up as soon as their
+    /// REFER is accepted.
+    pub fn outlives_referrer(&mut self, side: Side) -> bool {
+        let Some(transfer) = self.transfer.as_deref_mut().filter(|transfer| transfer.referrer == side) else {
+            return false;
+        };
+        transfer.is_referrer_gone = true;
+        self.bridge.end_mut(side).dialog.terminate();
+        true
+    }
+
+    /// Gives up what calls the target: the call has ended.
+    pub fn abandon_transfer(&mut self, ctx: &mut Context<'_, '_>) {
+        let Some(transfer) = self.transfer.take() else { return };
+        with_other(ctx, transfer.target, |call, ctx| {
+            if let Call::Setup(setup) = call {
+                setup.caller.transfer = None;
+                setup.abandon(ctx);
+            }
+        });
+    }
+
+    /// The target did not answer, or the referred end did not take it: the call is as it was before.
+    fn end_transfer(&mut self, ctx: &mut Context<'_, '_>, status: StatusCode, reason: &str) {
+        self.notify(ctx, status, reason);
+        if self.transfer.take().is_some_and(|transfer| transfer.is_referrer_gone) {
+            self.hang_up(ctx, crate::call::Why { by: EndedBy::OtherLeg, reason: "the transfer failed" });
+        }
+    }
+
+    /// Takes the response to the re-INVITE that joins. False if it is another request's.
+    pub fn handle_join_response(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        no: u16,
+        message: &Message<'_>,
+        response: &Response<'_>,
+        flow: Flow,
+    ) -> bool {
+        let Some((transfer, status)) = self.joining(no).map(|transfer| (transfer.target, response.status)) else {
+            return false;
+        };
+        if status.is_provisional() {
+            return true;
+        }
+        if !status.is_success() {
+            with_setup(ctx, transfer, |setup, ctx| setup.abandon(ctx));
+            self.end_transfer(ctx, status, status.reason());
+            return true;
+        }
+        let referrer = self.transfer.as_ref().map_or(Side::Near, |transfer| transfer.referrer);
+        let referred = referrer.other();
+        self.bridge.has_moved |= self.bridge.end_mut(referred).follow_target(message, flow);
+        self.bridge.acknowledge(ctx, referred, response.cseq.number, None);
+        self.notify(ctx, StatusCode::OK, StatusCode::OK.reason());
+        let mut body = Vec::new();
+        let body = crate::inside::mangled(message, self.bridge.mangle.then_some(flow), &mut body);
+        let new_key = transfer;
+        let joined = with_other(ctx, new_key, |call, ctx| {
+            let Call::Setup(setup) = call else { return };
+            let State::Joining { bridge, cseq } = setup.state else { return };
+            let tag = own_tag(&self.bridge.end(referred).dialog);
+            std::mem::swap(&mut setup.bridges[bridge].bridge.near, self.bridge.end_mut(referred));
+            setup.bridges[bridge].bridge.acknowledge(ctx, Side::Far, cseq, body);
+            setup.caller.facts.note_status(ctx.now, StatusCode::OK.get());
+            let record = setup.record(ctx, bridge);
+            let number = setup.number;
+            ctx.out.persist(|octets| {
+                let _ = put_call(octets, number, 1, &record);
+            });
+            setup.state = State::Refused;
+            let mut established = setup.establish(ctx, bridge);
+            established.user = self.user.clone();
+            if let Some(user) = &established.user {
+                ctx.core.users.entry(Rc::clone(user)).or_default().push(ctx.key);
+            }
+            ctx.core.dialogs.extend(tag.map(|tag| (tag, ctx.key)));
+            *call = Call::Established(Box::new(established));
+        });
+        if joined.is_none() {
+            self.end_transfer(ctx, StatusCode::SERVER_INTERNAL_ERROR, "The Target Has Gone");
+            return true;
+        }
+        let is_gone = self.transfer.take().is_some_and(|transfer| transfer.is_referrer_gone);
+        if !is_gone {
+            self.bridge.bye(ctx, referrer, None);
+        }
+        self.close(ctx, [EndedBy::OtherLeg; 2], "transferred");
+        self.state = established::State::Over;
+        true
+    }
+
+    /// The re-INVITE that joins had no final response. False if it is another request.
+    pub fn handle_join_failure(&mut self, ctx: &mut Context<'_, '_>, no: u16) -> bool {
+        let Some(target) = self.joining(no).map(|transfer| transfer.target) else { return false };
+        with_setup(ctx, target, |setup, ctx| setup.abandon(ctx));
+        self.end_transfer(ctx, StatusCode::REQUEST_TIMEOUT, StatusCode::REQUEST_TIMEOUT.reason());
+        true
+    }
+
+    fn joining(&self, no: u16) -> Option<&Transfer> {
+        self.transfer.as_deref().filter(|transfer| transfer.join == Some(no))
+    }
+
+    /// The target has answered: its offer goes to the referred end.
+    fn join(&mut self, ctx: &mut Context<'_, '_>, offer: Option<Body<'_>>) -> bool {
+        let no = self.bridge.number();
+        let Some(transfer) = &mut self.transfer else { return false };
+        transfer.join = Some(no);
+        let end = self.bridge.end_mut(transfer.referrer.other());
+        let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
+        let fields = [Field::own(HeaderName::Supported, b"timer, replaces")];
+        let written = end.dialog.write_request(ctx.ua(), branch, Method::Invite, &fields, offer, &mut draft);
+        written.expect("INVITE is a token");
+        ctx.send(User::Own(ctx.key, no), Method::Invite, end.way, branch, draft).is_some()
+    }
+
+    /// Takes an INVITE that is to take the place of one of the peers (RFC 3891).
+    pub fn handle_replacement(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        server: ServerId,
+        flow: Flow,
+        message: &Message<'_>,
+        replaces: &Replaces<'_>,
+    ) {
+        let named = |side: &Side| replaces.names(&self.bridge.end(*side).dialog) == Some(dialog::End::Local);
+        let Some(side) = [Side::Near, Side::Far].into_iter().find(named) else {
+            let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
+            return crate::setup::respond_anew(ctx, server, message, flow, &NewResponse::new(status, b""));
+        };
+        let tag = tag_text(ctx.core.mint.draw());
+        let fit = replaces
+            .check(&self.bridge.end(side).dialog)
+            .and_then(|()| Dialog::uas(message, &tag, flow.transport).map_err(|fault| fault.response()));
+        let dialog = match fit {
+            Ok(dialog) => dialog,
+            Err(status) => {
+                return crate::setup::respond_anew(ctx, server, message, flow, &NewResponse::new(status, b""));
+            }
+        };
+        let way = crate::answer::way_back(flow, &dialog);
+        let end = End { dialog, way, timer: None, allows_update: allows(message, Method::Update) };
+        self.bridge.pass_replacement(ctx, side, server, flow, message, end);
+    }
+
+    /// The peer of a side is another one now: his leg has a record of its own, and so has the call a new one.
+    pub fn note_replaced(&mut self, ctx: &mut Context<'_, '_>, side: Side) {
+        let end = self.bridge.end(side);
+        let facts = if side == Side::Near { &mut self.near_facts } else { &mut self.far_facts };
+        let texts = facts.texts();
+        let caller = String::from_utf8_lossy(end.dialog.remote()).into_owned();
+        // Legs that a call dials have numbers below.
+        let leg = facts.leg.max(255) + 1;
+        let texts = Texts { caller: &caller, source: "", ..texts };
+        let mut new = Facts::new(ctx.now, leg, LegDirection::In, texts);
+        new.note_status(ctx.now, StatusCode::OK.get());
+        let old = std::mem::replace(facts, new);
+        let ended = Ended { by: EndedBy::OtherLeg, status: StatusCode::OK.get(), reason: "replaced" };
+        ctx.core.counters.cdrs += 1;
+        old.close(ctx.now, self.number, end.dialog.call_id(), ended, ctx.out);
+        self.keep(ctx);
+    }
+}
+
+impl Setup {
+    /// Tells the referrer what a leg to the target says.
+    pub fn tell_referrer(&mut self, ctx: &mut Context<'_, '_>, status: StatusCode, reason: &str) {
+        let Some(call) = self.caller.transfer else { return };
+        if !status.is_provisional() {
+            self.caller.transfer = None;
+        }
+        with_other(ctx, call, |call, ctx| {
+            let Call::Established(established) = call else { return };
+            if status.is_provisional() {
+                established.notify(ctx, status, reason);
+            } else {
+                established.end_transfer(ctx, status, reason);
+            }
+        });
+    }
+
+    /// The target has answered: the end that is referred to it gets its offer.
+    pub fn join(&mut self, ctx: &mut Context<'_, '_>, bridge: usize, cseq: u32, message: &Message<'_>) {
+        self.state = State::Joining { bridge, cseq };
+        let offer = body_of(message);
+        let joins = self.caller.transfer.and_then(|call| {
+            with_other(ctx, call, |call, ctx| match call {
+                Call::Established(established) => established.join(ctx, offer),
+                Call::Setup(_) => false,
+            })
+        });
+        if joins != Some(true) {
+            self.abandon(ctx);
+        }
+    }
+
+    /// The call that was to be transferred is no more, or its other end did not take the target.
+    pub fn abandon(&mut self, ctx: &mut Context<'_, '_>) {
+        let status = StatusCode::REQUEST_TERMINATED;
+        self.tell_referrer(ctx, status, status.reason());
+        if let State::Joining { bridge, cseq } = self.state {
+            let leg = self.bridges[bridge].leg;
+            // §13.2.2.4: the offer has no answer that the core would take; ACK, and BYE.
+            self.bridges[bridge].bridge.acknowledge(ctx, Side::Far, cseq, None);
+            self.bridges[bridge].bridge.bye(ctx, Side::Far, None);
+            self.close_leg(ctx, leg, EndedBy::OtherLeg, StatusCode::OK.get(), "the transfer failed");
+            self.state = State::Proceeding;
+        }
+        self.refuse(ctx, crate::best::Failure::of(StatusCode::REQUEST_TERMINATED), EndedBy::OtherLeg);
+    }
+}
+
+/// Works on another call than the one that is out of its slot. None where it is not there.
+fn with_other<'t, T>(
+    ctx: &mut Context<'_, 't>,
+    key: CallKey,
+    work: impl FnOnce(&mut Call, &mut Context<'_, 't>) -> T,
+) -> Option<T> {
+    let mut call = ctx.core.calls.take(key)?;
+    let mut other = Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out };
+    let done = work(&mut call, &mut other);
+    if call.is_over() {
+        call.forget(&mut other);
+        ctx.core.calls.release(key);
+    } else {
+        ctx.core.calls.put(key, call);
+    }
+    Some(done)
+}
+
+fn with_setup(ctx: &mut Context<'_, '_>, key: CallKey, work: impl FnOnce(&mut Setup, &mut Context<'_, '_>)) {
+    with_other(ctx, key, |call, ctx| {
+        if let Call::Setup(setup) = call {
+            setup.caller.transfer = None;
+            work(setup, ctx);
+        }
+    });
+}
+
+/// The Replaces of a Refer-To names the referrer's dialog with us; to the target it is to name ours with him. The dialogs of
+/// this shard are looked at.
+fn translate(ctx: &Context<'_, '_>, own: &Established, value: &[u8]) -> Option<String> {
+    let replaces = Replaces::parse(value).ok()?;
+    let tag = crate::mint::parse_tag(replaces.to_tag)?;
+    let key = *ctx.core.dialogs.get(&tag)?;
+    let call = match ctx.core.calls.peek(key) {
+        Some(Call::Established(call)) => call,
+        _ if key == ctx.key => own,
+        _ => return None,
+    };
+    let sides = [Side::Near, Side::Far].into_iter();
+    let side = sides.clone().find(|&side| replaces.names(&call.bridge.end(side).dialog).is_some())?;
+    let dialog = &call.bridge.end(side.other()).dialog;
+    let translated = Replaces {
+        call_id: dialog.call_id(),
+        to_tag: dialog.remote_tag(),
+        from_tag: dialog.local_tag(),
+        early_only: replaces.early_only,
+    };
+    let mut text = Vec::new();
+    translated.write(&mut text);
+    String::from_utf8(text).ok()
+}

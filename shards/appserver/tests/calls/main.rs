@@ -1,0 +1,11 @@
+//! Whole calls through one application server, message by message.
+
+mod phone;
+mod world;
+mod basic;
+mod inside;
+mod plans;
+mod transfers;
+
+#[global_allocator]
+static MEMORY: dialplan::Counted = dialplan::Counted::new(std::alloc::System);
