@@ -30,8 +30,33 @@ pub enum Request {
         /// How many at most, up to [`MAX_LISTED`].
         limit: u32,
     },
+    /// The calls that go on. Answered by [`Calls`].
+    Calls {
+        /// Only those of this user.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+        /// How many at most, up to [`MAX_LISTED`].
+        limit: u32,
+    },
+    /// Hangs up a call, in the name of the administrator. Answered by a [`HungUp`].
+    HangUp {
+        /// Its number, or as many first digits of it as no other call has.
+        call: String,
+    },
     /// Reads the configuration again. Answered by a [`Reload`].
     Reload,
+    /// Replaces a process by a new one. Answered by a [`Restarted`].
+    Restart {
+        /// The process.
+        name: String,
+    },
+    /// Lets an application server take on nothing new, finish what it has, and end. Answered at once, by [`Done`].
+    Drain {
+        /// The process.
+        name: String,
+    },
+    /// Drains and ends the switch, all its processes. Answered at once, by [`Done`].
+    Stop,
 }
 
 /// What the switch answers: `{"ok":true,"result":…}` or `{"ok":false,"error":"…"}`.
@@ -66,6 +91,10 @@ impl Answer {
     }
 }
 
+/// What was asked for is done, or begun; there is nothing to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {}
+
 /// How a switch is doing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -81,8 +110,51 @@ pub struct Status {
     pub aors: u64,
     /// Accounts in memory.
     pub accounts: u64,
-    /// The journal of the bindings.
+    /// The journal of bindings, calls and CDRs.
     pub journal: JournalStatus,
+    /// The processes of the switch, where it has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessStatus>,
+}
+
+/// How a process is doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// `supervisor`, `switch`, or the name of an application server.
+    pub name: String,
+    /// Its process id, unless it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// `serving`, `starting`, `draining`, `waiting` until it is started again, or `off`.
+    pub state: String,
+    /// Since it was started.
+    pub uptime_secs: u64,
+    /// Resident memory.
+    pub memory_bytes: u64,
+    /// How many threads serve.
+    pub shards: u16,
+    /// How often it was started again since the supervisor started it first.
+    pub restarts: u64,
+    /// The latest of them, the newest last.
+    pub reasons: Vec<Restart>,
+}
+
+/// A process was started again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Restart {
+    /// Seconds since the Unix epoch.
+    pub at: u64,
+    /// Why the one before it ended.
+    pub reason: String,
+}
+
+/// A process was replaced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Restarted {
+    /// The new one.
+    pub pid: u32,
+    /// From the last message that the old one took to the first that the new one could.
+    pub gap_msecs: u64,
 }
 
 /// How a shard is doing.
@@ -143,6 +215,51 @@ pub struct Binding {
     pub user_agent: Option<String>,
 }
 
+/// A list of calls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calls {
+    /// In no order that one could rely on.
+    pub calls: Vec<Call>,
+    /// Whether there are more than the limit allowed.
+    pub more: bool,
+}
+
+/// A call that goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// Its number, 32 hexadecimal digits; its CDRs have it too.
+    pub call: String,
+    /// The application server that has it.
+    pub server: String,
+    /// Whose call it is, as `user@domain`; empty where nobody's of ours.
+    pub user: String,
+    /// The plan that decides about it; empty where none does.
+    pub plan: String,
+    /// Its legs, the caller's first.
+    pub legs: Vec<CallLeg>,
+}
+
+/// A leg of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallLeg {
+    /// `in` or `out`.
+    pub direction: String,
+    /// URI of the far end.
+    pub peer: String,
+    /// A word such as `trying`, `ringing` or `answered`.
+    pub state: String,
+    /// Since its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_secs: Option<u32>,
+}
+
+/// Which call was hung up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HungUp {
+    /// Its whole number.
+    pub call: String,
+}
+
 /// What a reload has done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reload {
@@ -163,6 +280,8 @@ mod tests {
         let request: Request = serde_json::from_str(r#"{"command":"bindings","aor":"a@b","limit":9}"#).unwrap();
         assert_eq!(request, Request::Bindings { aor: Some("a@b".into()), prefix: None, limit: 9 });
         assert!(serde_json::from_str::<Request>(r#"{"command":"bindings","limit":9,"color":1}"#).is_err());
+        let request: Request = serde_json::from_str(r#"{"command":"hang-up","call":"00c0ffee"}"#).unwrap();
+        assert_eq!(request, Request::HangUp { call: "00c0ffee".into() });
 
         let reload = Reload { applies: vec!["domains".into()], needs_restart: vec![] };
         let text = serde_json::to_string(&Answer::ok(&reload)).unwrap();

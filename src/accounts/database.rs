@@ -1,12 +1,13 @@
-//! The SQLite file: opening, migrating, reading and writing accounts. Errors are sentences for the operator.
+//! The SQLite file: opening, migrating, following its changes. Errors are sentences for the operator.
 
-use super::{Account, AccountSink, Aor};
-use arrayvec::ArrayVec;
-use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
-    params,
+use super::{
+    Aor,
+    plans::each_plan,
+    providers::each_provider,
+    rows::each_account,
+    watcher::{Change, Everything, Sink},
 };
-use sip::digest::{Algorithm, Ha1};
+use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, ffi};
 use std::{
     fs::{DirBuilder, OpenOptions},
     io,
@@ -16,17 +17,10 @@ use std::{
 };
 
 /// Each brings the schema from the version of its index to the next one; `user_version` counts those that ran.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// How long another writer is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A removal older than this is forgotten: no running switch can have missed it.
-const REMOVAL_KEPT_SECS: u32 = 30 * 86_400;
-
-/// The columns that [`account`] reads, in its order.
-const COLUMNS: &str = "user, domain, unhex(ha1_sha512_256), unhex(ha1_sha256), unhex(ha1_md5), \
-                       enabled, may_relay, max_bindings, max_expires_secs, created";
 
 /// Why the accounts do not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +31,26 @@ pub enum AccountsError {
     /// Naming an account that is not there.
     #[error("there is no account {0}; `ringswitch account list` shows those there are")]
     Unknown(Aor),
+    /// Adding a provider that is there, or a plan.
+    #[error("{owner} has a {kind} {name} already; change it with `ringswitch {kind} set`")]
+    NameTaken {
+        /// `provider` or `plan`.
+        kind: &'static str,
+        /// Whose.
+        owner: Aor,
+        /// Its name.
+        name: String,
+    },
+    /// Naming a provider that is not there, or a plan.
+    #[error("{owner} has no {kind} {name}; `ringswitch {kind} list` shows those there are")]
+    UnknownName {
+        /// `provider` or `plan`.
+        kind: &'static str,
+        /// Whose.
+        owner: Aor,
+        /// Its name.
+        name: String,
+    },
     /// A file or directory cannot be made or opened.
     #[error("cannot open {}: {error}; run this as the user of the switch, or set `data_dir` to a place of your own", file.display())]
     File {
@@ -63,17 +77,6 @@ pub enum AccountsError {
     },
 }
 
-/// Which accounts to list: so many, in the order of domain and user, behind one of them.
-#[derive(Clone, Debug)]
-pub struct Page {
-    /// Only those of this domain.
-    pub domain: Option<String>,
-    /// Only those that come later than this one, which need not exist.
-    pub after: Option<Aor>,
-    /// How many at most.
-    pub limit: u32,
-}
-
 /// A connection to the accounts.
 pub struct Database {
     file: PathBuf,
@@ -96,6 +99,9 @@ impl Database {
         let mut connection = Connection::open_with_flags(file, flags).map_err(sqlite)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(sqlite)?;
+        // A commit is on the disk: a CDR leaves our own journal for it.
+        connection.pragma_update(None, "synchronous", "full").map_err(sqlite)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(sqlite)?;
         match migrate(&mut connection).map_err(sqlite)? {
             version if version as usize > MIGRATIONS.len() => {
                 Err(AccountsError::Newer { file: file.to_owned(), version })
@@ -104,136 +110,44 @@ impl Database {
         }
     }
 
-    /// Adds accounts, all or none.
-    pub fn add(&mut self, accounts: impl IntoIterator<Item = Account>) -> Result<(), AccountsError> {
-        let file = self.file.clone();
-        let sqlite = |error| AccountsError::Sqlite { file: file.clone(), error };
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
-        {
-            let sql = "INSERT INTO account (user, domain, ha1_sha512_256, ha1_sha256, ha1_md5, enabled, may_relay, \
-                       max_bindings, max_expires_secs) \
-                       VALUES (?1, ?2, nullif(lower(hex(?3)), ''), nullif(lower(hex(?4)), ''), nullif(lower(hex(?5)), ''), ?6, ?7, ?8, ?9)";
-            let mut insert = transaction.prepare_cached(sql).map_err(sqlite)?;
-            for account in accounts {
-                let inserted = insert.execute(params![
-                    account.aor.user,
-                    account.aor.domain,
-                    octets(&account, Algorithm::Sha512_256),
-                    octets(&account, Algorithm::Sha256),
-                    octets(&account, Algorithm::Md5),
-                    account.enabled,
-                    account.may_relay,
-                    account.max_bindings,
-                    account.max_expires_secs,
-                ]);
-                match inserted {
-                    Err(error)
-                        if error.sqlite_error().is_some_and(|e| e.extended_code == SQLITE_CONSTRAINT_PRIMARYKEY) =>
-                    {
-                        return Err(AccountsError::Exists(account.aor));
-                    }
-                    inserted => inserted.map_err(sqlite)?,
-                };
-            }
-        }
-        transaction.commit().map_err(sqlite)
-    }
-
-    /// Changes one account by `change`, which leaves its name as it is.
-    pub fn set(&mut self, aor: &Aor, change: impl FnOnce(&mut Account)) -> Result<(), AccountsError> {
-        let file = self.file.clone();
-        let sqlite = |error| AccountsError::Sqlite { file: file.clone(), error };
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
-        let mut account =
-            find(&transaction, aor).map_err(sqlite)?.ok_or_else(|| AccountsError::Unknown(aor.clone()))?;
-        change(&mut account);
-        let sql = "UPDATE account SET ha1_sha512_256 = nullif(lower(hex(?3)), ''), ha1_sha256 = nullif(lower(hex(?4)), ''), \
-                   ha1_md5 = nullif(lower(hex(?5)), ''), enabled = ?6, may_relay = ?7, max_bindings = ?8, max_expires_secs = ?9 \
-                   WHERE user = ?1 AND domain = ?2";
-        let values = params![
-            aor.user,
-            aor.domain,
-            octets(&account, Algorithm::Sha512_256),
-            octets(&account, Algorithm::Sha256),
-            octets(&account, Algorithm::Md5),
-            account.enabled,
-            account.may_relay,
-            account.max_bindings,
-            account.max_expires_secs,
-        ];
-        transaction.execute(sql, values).map_err(sqlite)?;
-        transaction.commit().map_err(sqlite)
-    }
-
-    /// Removes one account.
-    pub fn remove(&mut self, aor: &Aor) -> Result<(), AccountsError> {
-        let remove = || {
-            let old = "DELETE FROM removal WHERE removed < unixepoch() - ?1";
-            self.connection.execute(old, [REMOVAL_KEPT_SECS])?;
-            self.connection
-                .execute("DELETE FROM account WHERE user = ?1 AND domain = ?2", params![aor.user, aor.domain])
-        };
-        match remove().map_err(|error| self.sqlite(error))? {
-            0 => Err(AccountsError::Unknown(aor.clone())),
-            _ => Ok(()),
-        }
-    }
-
-    /// One account.
-    pub fn show(&self, aor: &Aor) -> Result<Account, AccountsError> {
-        find(&self.connection, aor)
-            .map_err(|error| self.sqlite(error))?
-            .ok_or_else(|| AccountsError::Unknown(aor.clone()))
-    }
-
-    /// A page of accounts.
-    pub fn list(&self, page: &Page) -> Result<Vec<Account>, AccountsError> {
-        let list = || {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM account WHERE (domain, user) > (?1, ?2) AND (?3 IS NULL OR domain = ?3) \
-                 ORDER BY domain, user LIMIT ?4"
-            );
-            let after = page.after.as_ref().map_or(("", ""), |aor| (&aor.domain, &aor.user));
-            let mut select = self.connection.prepare_cached(&sql)?;
-            select
-                .query_map(params![after.0, after.1, page.domain, page.limit], account)?
-                .collect::<rusqlite::Result<_>>()
-        };
-        list().map_err(|error| self.sqlite(error))
-    }
-
     /// Differs from its last value when another connection has written.
     pub(super) fn data_version(&self) -> Result<i64, AccountsError> {
         self.connection.pragma_query_value(None, "data_version", |row| row.get(0)).map_err(|error| self.sqlite(error))
     }
 
-    /// Puts every account into `sink` and returns the number of the last change.
-    pub(super) fn load(&mut self, sink: &mut impl AccountSink) -> Result<i64, AccountsError> {
-        self.read(|snapshot| {
-            each(snapshot, &format!("SELECT {COLUMNS} FROM account"), (), |row| {
-                account(row).map(|account| sink.put(account))
-            })
-        })
+    /// Hands over everything there is and returns the number of the last change.
+    pub(super) fn load(&mut self, sink: &mut impl Sink) -> Result<i64, AccountsError> {
+        self.changes(-1, sink)
     }
 
     /// Hands over what has changed behind the change numbered `after` and returns the number of the last one. If that is
-    /// less, as in a backup which has been restored, these are the accounts and no others.
-    pub(super) fn changes(&mut self, after: i64, sink: &mut impl AccountSink) -> Result<i64, AccountsError> {
+    /// less, as in a backup which has been restored, what is handed over is all that there is.
+    pub(super) fn changes(&mut self, after: i64, sink: &mut impl Sink) -> Result<i64, AccountsError> {
         self.read(|snapshot| {
             if last_change(snapshot)? < after {
-                let mut accounts = Vec::new();
-                let all = format!("SELECT {COLUMNS} FROM account");
-                each(snapshot, &all, (), |row| account(row).map(|account| accounts.push(account)))?;
-                sink.replace_all(accounts);
+                let mut all = Everything::default();
+                each_account(snapshot, -1, |account| all.accounts.push(account))?;
+                each_provider(snapshot, -1, |provider| all.providers.push(provider))?;
+                each_plan(snapshot, -1, |plan| all.plans.push(plan))?;
+                sink.replace_all(all);
                 return Ok(());
             }
             // No name is in both: the triggers see to it.
             each(snapshot, "SELECT user, domain FROM removal WHERE changed > ?1", [after], |row| {
-                sink.remove(Aor { user: row.get(0)?, domain: row.get(1)? });
+                sink.apply(Change::AccountGone(Aor { user: row.get(0)?, domain: row.get(1)? }));
                 Ok(())
             })?;
-            let changed = format!("SELECT {COLUMNS} FROM account WHERE changed > ?1");
-            each(snapshot, &changed, [after], |row| account(row).map(|account| sink.put(account)))
+            each(snapshot, "SELECT kind, user, domain, name FROM named_removal WHERE changed > ?1", [after], |row| {
+                let (owner, name) = (Aor { user: row.get(1)?, domain: row.get(2)? }, row.get(3)?);
+                sink.apply(match row.get_ref(0)?.as_str()? {
+                    "plan" => Change::PlanGone { owner, name },
+                    _ => Change::ProviderGone { owner, name },
+                });
+                Ok(())
+            })?;
+            each_account(snapshot, after, |account| sink.apply(Change::Account(account)))?;
+            each_provider(snapshot, after, |provider| sink.apply(Change::Provider(provider)))?;
+            each_plan(snapshot, after, |plan| sink.apply(Change::Plan(plan)))
         })
     }
 
@@ -249,7 +163,31 @@ impl Database {
         last().map_err(|error| AccountsError::Sqlite { file, error })
     }
 
-    fn sqlite(&self, error: rusqlite::Error) -> AccountsError {
+    /// Writes all or nothing.
+    pub(super) fn write<T, E: From<rusqlite::Error>>(
+        &mut self,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let written = write(&transaction)?;
+        transaction.commit()?;
+        Ok(written)
+    }
+
+    /// For reading what a single statement can tell.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The error with the name of the file.
+    pub(super) fn told(&self, error: RowError) -> AccountsError {
+        match error {
+            RowError::Sqlite(error) => self.sqlite(error),
+            RowError::Told(error) => error,
+        }
+    }
+
+    pub(super) fn sqlite(&self, error: rusqlite::Error) -> AccountsError {
         AccountsError::Sqlite { file: self.file.clone(), error }
     }
 }
@@ -294,7 +232,36 @@ fn last_change(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT last FROM change", (), |row| row.get(0))
 }
 
-fn each(
+/// Why a row is not written: an error of ours, or one of SQLite's that lacks the name of the file yet.
+pub(super) enum RowError {
+    Sqlite(rusqlite::Error),
+    Told(AccountsError),
+}
+
+impl From<rusqlite::Error> for RowError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<AccountsError> for RowError {
+    fn from(error: AccountsError) -> Self {
+        Self::Told(error)
+    }
+}
+
+impl RowError {
+    /// This error, unless SQLite complains of a constraint of the kind `code`: then `told`.
+    pub(super) fn on(code: i32, told: impl FnOnce() -> AccountsError) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |error| match error.sqlite_error() {
+            Some(ffi::Error { extended_code, .. }) if *extended_code == code => Self::Told(told()),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+/// Calls `take` with each row.
+pub(super) fn each(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
@@ -306,32 +273,4 @@ fn each(
         take(row)?;
     }
     Ok(())
-}
-
-fn find(connection: &Connection, aor: &Aor) -> rusqlite::Result<Option<Account>> {
-    connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM account WHERE user = ?1 AND domain = ?2"))?
-        .query_row(params![aor.user, aor.domain], account)
-        .optional()
-}
-
-fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
-    let mut ha1 = ArrayVec::new();
-    for (column, algorithm) in (2..).zip(Algorithm::STRONGEST_FIRST) {
-        let octets = row.get_ref(column)?.as_blob_or_null()?;
-        ha1.extend(octets.and_then(|octets| Ha1::from_octets(algorithm, octets)));
-    }
-    Ok(Account {
-        aor: Aor { user: row.get(0)?, domain: row.get(1)? },
-        ha1,
-        enabled: row.get(5)?,
-        may_relay: row.get(6)?,
-        max_bindings: row.get(7)?,
-        max_expires_secs: row.get(8)?,
-        created: row.get(9)?,
-    })
-}
-
-fn octets(account: &Account, algorithm: Algorithm) -> Option<&[u8]> {
-    account.ha1.iter().find(|ha1| ha1.algorithm() == algorithm).map(Ha1::octets)
 }

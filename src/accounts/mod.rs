@@ -1,15 +1,30 @@
-//! Accounts: who may register and relay. They live in one SQLite file, which the command line and operators write.
+//! Accounts, their providers and dial plans, CDRs, and what scripts keep. They live in one SQLite file, which the command
+//! line and operators write.
 //!
 //! A running switch never asks the file for a request: [`Watcher`] copies it into memory and follows its changes.
-//! Passwords are not kept, only the H(A1) of each digest algorithm (RFC 7616 §3.4.2, §5.13).
+//! Of an account no password is kept, only the H(A1) of each digest algorithm (RFC 7616 §3.4.2, §5.13); of a provider the
+//! password is, because there the switch is the client.
 
 mod aor;
+mod cdrs;
 mod database;
+mod key_values;
+mod plans;
+mod providers;
+mod rows;
 mod watcher;
 
 pub use aor::Aor;
-pub use database::{AccountsError, Database, Page};
-pub use watcher::{AccountSink, POLL_INTERVAL, Watcher};
+pub use cdrs::{CdrPage, CdrRow};
+pub use database::{AccountsError, Database};
+pub use key_values::{
+    KeyValueAnswer, KeyValueQuery, KeyValueReply, KeyValues, MAX_KEY_OCTETS, MAX_KEYS, MAX_VALUE_OCTETS,
+};
+pub use rows::Page;
+pub use watcher::{Change, Everything, POLL_INTERVAL, Sink, Watcher};
+
+/// Forgets removals of providers and plans that no running switch can have missed.
+const KEPT_REMOVALS: &str = "DELETE FROM named_removal WHERE removed < unixepoch() - 30 * 86400";
 
 use arrayvec::ArrayVec;
 use serde::{Serialize, Serializer};

@@ -1,4 +1,4 @@
-//! Copies the accounts into memory at start, then follows their changes on a thread of its own.
+//! Copies accounts, providers and dial plans into memory at start, then follows their changes on a thread of its own.
 //!
 //! SQLite's `data_version` says cheaply whether another connection has written; the change numbers of the schema say what.
 
@@ -9,18 +9,55 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
+use store::{Plan, Provider};
 
 /// How often the file is looked at; a change is seen that much later at most.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What holds the accounts in memory.
-pub trait AccountSink: Send + 'static {
-    /// Takes a new account, or the new state of a known one.
-    fn put(&mut self, account: Account);
-    /// Forgets an account, which it need not know.
-    fn remove(&mut self, aor: Aor);
-    /// Makes these the accounts, and no others.
-    fn replace_all(&mut self, accounts: Vec<Account>);
+/// What holds accounts, providers and plans in memory.
+pub trait Sink: Send + 'static {
+    /// Takes a change.
+    fn apply(&mut self, change: Change);
+    /// Makes this all that there is.
+    fn replace_all(&mut self, everything: Everything);
+}
+
+/// What has changed: a new row or the new state of a known one, or a name that has gone and need not be known.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// An account.
+    Account(Account),
+    /// An account has gone.
+    AccountGone(Aor),
+    /// An account with a provider.
+    Provider(Provider),
+    /// An account with a provider has gone.
+    ProviderGone {
+        /// Whose it was.
+        owner: Aor,
+        /// Its name.
+        name: String,
+    },
+    /// A dial plan.
+    Plan(Plan),
+    /// A dial plan has gone.
+    PlanGone {
+        /// Whose it was.
+        owner: Aor,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// All that there is.
+#[derive(Clone, Debug, Default)]
+pub struct Everything {
+    /// The accounts.
+    pub accounts: Vec<Account>,
+    /// Accounts with providers.
+    pub providers: Vec<Provider>,
+    /// Dial plans.
+    pub plans: Vec<Plan>,
 }
 
 /// The thread that follows the file. It ends when this is dropped.
@@ -30,8 +67,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Puts every account into `sink`, then begins to follow.
-    pub fn start(file: &Path, mut sink: impl AccountSink) -> Result<Self, AccountsError> {
+    /// Puts everything into `sink`, then begins to follow.
+    pub fn start(file: &Path, mut sink: impl Sink) -> Result<Self, AccountsError> {
         let mut database = Database::open(file)?;
         let mut follower = Follower { version: database.data_version()?, last: 0 };
         follower.last = database.load(&mut sink)?;
@@ -45,9 +82,9 @@ impl Watcher {
                     let followed = follower.follow(&mut database, &mut sink);
                     match &followed {
                         Err(error) if !failing => {
-                            tracing::error!(%error, "changes of accounts are not seen; trying on")
+                            tracing::error!(%error, "changes of accounts, providers and plans are not seen; trying on")
                         }
-                        Ok(()) if failing => tracing::info!("changes of accounts are seen again"),
+                        Ok(()) if failing => tracing::info!("changes of accounts, providers and plans are seen again"),
                         _ => {}
                     }
                     failing = followed.is_err();
@@ -74,7 +111,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn follow(&mut self, database: &mut Database, sink: &mut impl AccountSink) -> Result<(), AccountsError> {
+    fn follow(&mut self, database: &mut Database, sink: &mut impl Sink) -> Result<(), AccountsError> {
         // Taken before the changes are read: what is written between the two is read again, never missed.
         let version = database.data_version()?;
         if version == self.version {

@@ -1,7 +1,6 @@
 //! Compaction of the oldest segment by small steps between the groups.
 //!
-//! What may be deleted when is [`store::journal`]'s to say: every record that the table held when it was looked at is
-//! copied; then every shard passes a barrier, behind which whatever overruled the others is on the disk.
+//! What may be deleted when is [`store::journal`]'s to say: everything that stood when it was looked at is copied; then every shard passes a barrier, behind which whatever overruled the others is on the disk.
 //!
 //! After a group that failed, two barriers are passed before the next look. A shard sees the failure, and undoes its
 //! updates, in a turn that begins after it was settled; it may have begun the turn that answers the first barrier before,
@@ -9,11 +8,11 @@
 
 use super::disk::Disk;
 use super::journal::Inlet;
+use super::kept::Kept;
 use super::scan::Scan;
 use std::io;
 use std::time::{Duration, Instant};
-use store::Bindings;
-use store::journal::{Damage, Kind, Segment, Segments, frame};
+use store::journal::{Damage, Segment, Segments, put_floor};
 
 /// What a step reads at least: some 1500 records, which take about half a millisecond.
 const STEP_OCTETS: usize = 256 << 10;
@@ -67,11 +66,11 @@ impl<F> Compaction<F> {
     }
 
     /// Whether a step would do anything.
-    pub(super) fn has_work(&self, segments: &Segments, bindings: &Bindings, now: Instant) -> bool {
+    pub(super) fn has_work(&self, segments: &Segments, kept: &Kept, now: Instant) -> bool {
         match &self.phase {
             Phase::Looking(_) => true,
             Phase::Idle { not_before } if self.credit > 0 && not_before.is_none_or(|at| at <= now) => {
-                segments.to_compact(bindings.census().journal_octets).is_some()
+                segments.to_compact(kept.journal_octets()).is_some()
             }
             Phase::Idle { .. } | Phase::Seen { .. } | Phase::Leaving { .. } | Phase::Recovering { .. } => false,
         }
@@ -83,25 +82,28 @@ impl<F> Compaction<F> {
         &mut self,
         disk: &D,
         segments: &Segments,
-        bindings: &Bindings,
+        kept: &Kept,
         now: Instant,
         group: &mut Vec<u8>,
     ) {
-        if !self.has_work(segments, bindings, now) {
+        if !self.has_work(segments, kept, now) {
             return;
         }
         let records = group.len();
         let octets = STEP_OCTETS + 2 * records;
         match std::mem::replace(&mut self.phase, Phase::IDLE) {
             Phase::Idle { .. } => {
-                let oldest = segments.to_compact(bindings.census().journal_octets);
+                let oldest = segments.to_compact(kept.journal_octets());
                 let Some(segment) = oldest else { return };
                 match disk.open(segment.number).await {
-                    Ok(file) => self.phase = Phase::Looking(Look { segment, file, scan: Scan::default() }),
+                    Ok(file) => {
+                        put_floor(group, segment.number);
+                        self.phase = Phase::Looking(Look { segment, file, scan: Scan::default() });
+                    }
                     Err(error) => self.rest(segment, &error, now),
                 }
             }
-            Phase::Looking(mut look) => match look.step(disk, octets, bindings, group).await {
+            Phase::Looking(mut look) => match look.step(disk, octets, kept, group).await {
                 Ok(false) => self.phase = Phase::Looking(look),
                 Ok(true) => {
                     disk.close(look.file).await;
@@ -164,24 +166,22 @@ impl<F> Compaction<F> {
 }
 
 impl<F> Look<F> {
-    /// Reads up to `octets` on and frames what the table holds of them into `group`. Tells whether this was the end.
+    /// Reads up to `octets` on and frames what stands of them into `group`. Tells whether this was the end.
     async fn step<D: Disk<File = F>>(
         &mut self,
         disk: &D,
         octets: usize,
-        bindings: &Bindings,
+        kept: &Kept,
         group: &mut Vec<u8>,
     ) -> io::Result<bool> {
         let at = self.scan.read_octets();
         disk.read(&self.file, at as u64, octets, self.scan.buffer()).await?;
         let last = self.scan.read_octets() - at < octets;
         let number = self.segment.number;
-        let records = self.scan.records(last, |Damage { offset, skipped, fault }| {
-            tracing::error!(segment = number, offset, octets = skipped, ?fault, "damage in the journal of bindings");
+        let items = self.scan.items(last, |Damage { offset, skipped, fault }| {
+            tracing::error!(segment = number, offset, octets = skipped, ?fault, "damage in the journal");
         });
-        for record in records.filter(|record| bindings.holds(record)) {
-            frame(group, Kind::Record, record.octets());
-        }
+        items.for_each(|item| kept.copy(&item, group));
         Ok(last)
     }
 }

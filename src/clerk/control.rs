@@ -6,10 +6,12 @@
 use super::disk::system_error;
 use super::start::StartError;
 use crate::control::{Answer, MAX_REQUEST_BYTES, Request};
+use crate::io::Waker;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{UnixListener, UnixStream};
 use glommio::sync::Semaphore;
 use glommio::timer::{sleep, timeout};
+use glommio::{ExecutorJoinHandle, Placement};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -17,7 +19,7 @@ use std::os::unix::net;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 const NAME: &str = "control.sock";
@@ -136,6 +138,54 @@ impl Socket {
             line(&answer.unwrap_or_else(|_| Answer::error("the request met a fault of ours; see the log")))
         };
         glommio::executor().spawn_blocking(handling).await
+    }
+}
+
+/// The control socket of a process that keeps no journal.
+pub struct ControlServer {
+    thread: ExecutorJoinHandle<io::Result<()>>,
+    stop: Arc<Waker>,
+}
+
+impl ControlServer {
+    /// Answers by `handler` in `data_dir` when this returns.
+    pub fn start(data_dir: PathBuf, handler: Arc<dyn ControlHandler>) -> Result<Self, StartError> {
+        let waker = || Waker::new().map(Arc::new).map_err(StartError::file("make an eventfd for", &data_dir));
+        let stop = waker()?;
+        let (started, starting) = mpsc::channel();
+        let serve = {
+            let (stop, data_dir) = (stop.clone(), data_dir.clone());
+            move || async move {
+                stop.prepare_to_sleep();
+                let stops = stop.to_file()?;
+                glommio::spawn_local(super::beat()).detach();
+                let socket = match Socket::bind(&data_dir) {
+                    Ok(socket) => Rc::new(socket),
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return Ok(());
+                    }
+                };
+                let _ = started.send(Ok(()));
+                let serving = glommio::spawn_local(socket.clone().serve(handler));
+                stops.read_at(0, size_of::<u64>()).await.map_err(system_error)?;
+                serving.cancel().await;
+                socket.close().await;
+                Ok(())
+            }
+        };
+        let thread = super::executor(Placement::Unbound, "control").spawn(serve).map_err(StartError::executor)?;
+        match starting.recv() {
+            Ok(Ok(())) => Ok(Self { thread, stop }),
+            Ok(Err(error)) => Err(error),
+            Err(mpsc::RecvError) => Err(thread.join().err().map_or(StartError::Died, StartError::executor)),
+        }
+    }
+
+    /// Answers the request that is being handled, and removes the socket.
+    pub fn stop(self) -> io::Result<()> {
+        self.stop.wake();
+        self.thread.join().unwrap_or_else(|error| Err(io::Error::other(error.to_string())))
     }
 }
 

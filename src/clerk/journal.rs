@@ -1,7 +1,9 @@
 //! The journal's writer: groups, segments, and what happens when the disk refuses.
 
+use super::cdrs::Search;
 use super::compaction::Compaction;
 use super::disk::Disk;
+use super::kept::{Kept, News};
 use super::state::JournalState;
 use crate::config;
 use crate::io::JournalInlet;
@@ -9,7 +11,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use store::Bindings;
 use store::journal::{Segment, SegmentHeader, Segments};
 
 /// How long nothing is tried after the disk has refused.
@@ -26,10 +27,28 @@ pub(super) struct Journal<D: Disk> {
     first: usize,
     group_octets: usize,
     compaction: Compaction<D::File>,
-    bindings: Arc<Bindings>,
+    kept: Kept,
+    /// A search for CDRs that wait in the journal.
+    search: Option<Search<D::File>>,
     /// Set while the disk refuses: when to try again.
     retry_at: Option<Instant>,
     state: Arc<JournalState>,
+    _sentinel: Sentinel,
+}
+
+/// Tells that the journal has ended by a panic: from then on no record is settled, and shards refuse what they cannot
+/// keep.
+struct Sentinel(Arc<JournalState>);
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.set_fault(Some("the clerk's thread has panicked; restart the switch".to_owned()));
+            tracing::error!(
+                "the clerk has panicked: nothing is kept, and registrations and calls are refused; restart the switch"
+            );
+        }
+    }
 }
 
 /// The clerk's end of one shard's link.
@@ -48,7 +67,7 @@ impl<D: Disk> Journal<D> {
         settings: &config::Journal,
         found: Vec<Segment>,
         inlets: Vec<JournalInlet>,
-        bindings: Arc<Bindings>,
+        kept: Kept,
         state: Arc<JournalState>,
     ) -> Self {
         let inlet = |link| Inlet { link, barrier: 0, last: None, has_records: false };
@@ -61,8 +80,10 @@ impl<D: Disk> Journal<D> {
             first: 0,
             group_octets: settings.group_bytes as usize,
             compaction: Compaction::new(octets),
-            bindings,
+            kept,
+            search: None,
             retry_at: None,
+            _sentinel: Sentinel(state.clone()),
             state,
         };
         journal.publish();
@@ -71,7 +92,10 @@ impl<D: Disk> Journal<D> {
 
     /// Whether there is nothing to do until a shard wakes the clerk.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        self.is_drained() && !(self.retry_at.is_none() && self.compaction.has_work(&self.segments, &self.bindings, now))
+        let may_try = self.retry_at.is_none_or(|at| at <= now);
+        let has_cdrs = self.search.is_some() || self.kept.cdrs.wants_search(now) || self.kept.cdrs.has_news();
+        let compacts = self.retry_at.is_none() && self.compaction.has_work(&self.segments, &self.kept, now);
+        self.is_drained() && !(may_try && has_cdrs) && !compacts
     }
 
     /// Whether the rings of all shards are empty.
@@ -86,8 +110,12 @@ impl<D: Disk> Journal<D> {
             return self.refuse();
         }
         let records = group.len();
+        let news = News::of(&group);
+        if self.retry_at.is_none_or(|at| at <= now) {
+            self.kept.cdrs.put_written(&mut group);
+        }
         if self.retry_at.is_none() {
-            self.compaction.step(&self.disk, &self.segments, &self.bindings, now, &mut group).await;
+            self.compaction.step(&self.disk, &self.segments, &self.kept, now, &mut group).await;
         }
         if !group.is_empty() {
             let octets = group.len();
@@ -96,6 +124,8 @@ impl<D: Disk> Journal<D> {
                 return self.refuse();
             }
             self.recovered();
+            self.kept.committed(news);
+            self.kept.cdrs.told();
             self.compaction.written(records, self.segments.octets());
             self.state.groups.fetch_add(1, Relaxed);
             self.state.batches.fetch_add(batches, Relaxed);
@@ -107,6 +137,11 @@ impl<D: Disk> Journal<D> {
             self.disk.delete(number);
             self.segments.deleted(number);
             self.state.deleted.fetch_add(1, Relaxed);
+        }
+        let may_try = self.retry_at.is_none_or(|at| at <= now);
+        if may_try && (self.search.is_some() || self.kept.cdrs.wants_search(now)) {
+            let search = self.search.take();
+            self.search = self.kept.cdrs.search(search, &self.disk, &self.segments, now).await;
         }
         self.publish();
     }
@@ -165,7 +200,7 @@ impl<D: Disk> Journal<D> {
         if self.retry_at.is_none() {
             tracing::error!(
                 %error,
-                "the journal of bindings cannot be written: registrations are answered 503 until it can; free or repair the disk"
+                "the journal cannot be written: registrations and calls are answered 503 until it can; free or repair the disk"
             );
         }
         self.retry_at = Some(now + RETRY);
@@ -189,7 +224,7 @@ impl<D: Disk> Journal<D> {
     fn recovered(&mut self) {
         if self.retry_at.take().is_some() {
             self.state.set_fault(None);
-            tracing::warn!("the journal of bindings can be written again");
+            tracing::warn!("the journal can be written again");
         }
     }
 
@@ -216,6 +251,8 @@ impl<D: Disk> Journal<D> {
         let segments = self.segments.closed() + usize::from(self.file.is_some());
         self.state.segments.store(segments as u64, Relaxed);
         self.state.octets.store(self.segments.octets(), Relaxed);
+        self.state.calls.store(self.kept.calls.len() as u64, Relaxed);
+        self.state.unwritten_cdrs.store(self.kept.cdrs.index.len() as u64, Relaxed);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The clerk: one glommio executor per process, on a thread of its own, which owns everything that is not a packet.
 //!
-//! 1. Before any shard runs, [`replay`] reads the journal of bindings back into the table, on two threads.
+//! 1. Before any shard runs, [`replay`] reads the journal back, on two threads: bindings into the table, established calls
+//!    for the application servers, and which CDRs the database does not have yet.
 //! 2. [`Clerk::start`] takes the other ends of the shards' journal links, and serves the control socket.
 //! 3. A shard pushes a batch of records and wakes the clerk. Whatever waits in all rings goes to the disk as one group:
 //!    one write, one fdatasync, and a settlement to each shard. While a group is being written the next one gathers, so
@@ -8,7 +9,8 @@
 //! 4. When the disk refuses, the group is settled as not kept, its tail is cut off, and what follows is refused without
 //!    a try until a second has passed. Nothing is acknowledged that is not on the disk.
 //! 5. Between groups the oldest segment is compacted by small steps (the rule is in [`store::journal`]).
-//! 6. [`Clerk::stop`] writes what the rings still hold, then ends.
+//! 6. CDRs that are committed go to a thread which writes them to the database ([`crate::cdr`]).
+//! 7. [`Clerk::stop`] writes what the rings still hold, then ends.
 //!
 //! The control socket's connections run in a task queue of their own, with a hundredth of the journal's share, and its
 //! requests are handled on a side thread: no client delays a commit. The clerk never touches a packet, and a shard never
@@ -18,10 +20,12 @@
     reason = "the clerk is part of the edge: it owns the journal's files and the control socket, and reads the clock"
 )]
 
+mod cdrs;
 mod compaction;
 mod control;
 mod disk;
 mod journal;
+mod kept;
 mod replay;
 mod scan;
 mod start;
@@ -29,17 +33,19 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use control::ControlHandler;
-pub use replay::{Damaged, Replayed, replay};
+pub use control::{ControlHandler, ControlServer};
+pub use replay::{Ahead, Damaged, Replayed, read_ahead, replay, replay_rest};
 pub use start::StartError;
 pub use state::JournalState;
 
-use crate::config;
 use crate::io::{JournalInlet, Waker};
+use crate::{cdr, config};
+use cdrs::Cdrs;
 use control::Socket;
 use disk::Files;
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use journal::Journal;
+use kept::Kept;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -68,12 +74,14 @@ const SIDE_THREADS: usize = 2;
 /// What the operator chose.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the control socket is.
-    pub data_dir: PathBuf,
+    /// Where the control socket is; None leaves it to another process.
+    pub control: Option<PathBuf>,
     /// Sizes of segments and groups.
     pub journal: config::Journal,
     /// The core that the clerk keeps to; None lets the kernel choose.
     pub core: Option<usize>,
+    /// Where CDRs go; None in a process that has no calls.
+    pub cdrs: Option<cdr::Settings>,
 }
 
 /// A running clerk.
@@ -82,11 +90,13 @@ pub struct Clerk {
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
     state: Arc<JournalState>,
+    cdr_writer: Option<cdr::Writer>,
 }
 
 impl Clerk {
     /// Starts the clerk's thread. `inlets` are the ends of all shards' links, which wake the clerk by `waker`;
-    /// `replayed` tells where the journal that filled `bindings` ends. When this returns, the control socket answers by
+    /// `replayed` tells where the journal that filled `bindings` ends, which is an empty table in a process without a
+    /// registrar. When this returns, the control socket answers by
     /// `handler`.
     pub fn start(
         settings: Settings,
@@ -100,17 +110,19 @@ impl Clerk {
         let stop = Arc::new(AtomicBool::new(false));
         let state = Arc::new(JournalState::default());
         let (started, starting) = mpsc::channel();
+        let cdr_writer = settings.cdrs.clone().map(|settings| cdr::Writer::start(settings, waker.clone()));
+        let (cdr_queue, cdr_writer) = cdr_writer.transpose().map_err(StartError::Thread)?.unzip();
         let serve = {
             let (stop, state, waker) = (stop.clone(), state.clone(), waker.clone());
             move || async move {
-                let Replayed { segments, directory, lock, .. } = replayed;
+                let Replayed { segments, directory, lock, call_index: calls, cdr_index, .. } = replayed;
                 let queue = |shares, name| {
                     glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
                 };
                 let (journal_queue, control_queue) = (queue(1000, "journal"), queue(10, "control"));
                 glommio::spawn_local(beat()).detach();
-                let socket = match Socket::bind(&settings.data_dir) {
-                    Ok(socket) => Rc::new(socket),
+                let socket = match settings.control.as_deref().map(Socket::bind).transpose() {
+                    Ok(socket) => socket.map(Rc::new),
                     Err(error) => {
                         let _ = started.send(Err(error));
                         return Ok(());
@@ -120,32 +132,29 @@ impl Clerk {
                 glommio::timer::sleep(Duration::from_micros(100)).await;
                 let _ = started.send(Ok(()));
 
-                let serving = socket.clone().serve(handler);
-                let serving = glommio::spawn_local_into(serving, control_queue).expect("the queue was made above");
+                let serving = socket.clone().map(|socket| {
+                    glommio::spawn_local_into(socket.serve(handler), control_queue).expect("the queue was made above")
+                });
                 let files = Files::new(directory);
-                let journal = Journal::new(files, &settings.journal, segments, inlets, bindings, state.clone());
+                let kept = Kept { bindings, calls, cdrs: Cdrs::new(cdr_index, cdr_queue) };
+                let journal = Journal::new(files, &settings.journal, segments, inlets, kept, state.clone());
                 let writing = glommio::spawn_local_into(write(journal, waker, stop), journal_queue);
                 let written = writing.expect("the queue was made above").await;
                 if let Err(error) = &written {
                     state.set_fault(Some(error.to_string()));
-                    tracing::error!(%error, "the journal of bindings has stopped; no registration is accepted");
+                    tracing::error!(%error, "the journal has stopped; no registration and no call is accepted");
                 }
-                serving.cancel().await;
-                socket.close().await;
+                if let (Some(serving), Some(socket)) = (serving, socket) {
+                    serving.cancel().await;
+                    socket.close().await;
+                }
                 drop(lock);
                 written
             }
         };
-        let thread = LocalExecutorBuilder::new(placement)
-            .name("clerk")
-            .io_memory(REGISTERED_OCTETS)
-            .ring_depth(RING_DEPTH)
-            .preempt_timer(NEVER)
-            .blocking_thread_pool_placement(PoolPlacement::Unbound(SIDE_THREADS))
-            .spawn(serve)
-            .map_err(StartError::executor)?;
+        let thread = executor(placement, "clerk").spawn(serve).map_err(StartError::executor)?;
         match starting.recv() {
-            Ok(Ok(())) => Ok(Self { thread, stop, waker, state }),
+            Ok(Ok(())) => Ok(Self { thread, stop, waker, state, cdr_writer }),
             Ok(Err(error)) => Err(error),
             // The executor was not made: its error is what the thread ends with.
             Err(mpsc::RecvError) => Err(thread.join().err().map_or(StartError::Died, StartError::executor)),
@@ -161,8 +170,21 @@ impl Clerk {
     pub fn stop(self) -> io::Result<()> {
         self.stop.store(true, Ordering::Release);
         self.waker.wake();
-        self.thread.join().unwrap_or_else(|error| Err(io::Error::other(error.to_string())))
+        let stopped = self.thread.join().unwrap_or_else(|error| Err(io::Error::other(error.to_string())));
+        // The clerk has dropped the queue.
+        self.cdr_writer.into_iter().for_each(cdr::Writer::stop);
+        stopped
     }
+}
+
+/// An executor as this module needs it.
+fn executor(placement: Placement, name: &str) -> LocalExecutorBuilder {
+    LocalExecutorBuilder::new(placement)
+        .name(name)
+        .io_memory(REGISTERED_OCTETS)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(NEVER)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(SIDE_THREADS))
 }
 
 /// Wakes the executor now and then.

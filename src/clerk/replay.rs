@@ -1,4 +1,7 @@
 //! Reads the journal back at the start, before any shard runs: plain blocking reads on two threads.
+//!
+//! A process that takes the place of another one reads most of it ahead, while that one still writes: all segments but the
+//! newest are closed, and change no more. What it has to read when the other has ended is short.
 
 use super::control;
 use super::disk::segment_number;
@@ -12,8 +15,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
-use store::Bindings;
-use store::journal::{BadHeader, Damage, Fault, Segment, SegmentHeader};
+use store::journal::{BadHeader, Damage, Fault, Item, Segment, SegmentHeader};
+use store::{Bindings, CallIndex, CallReplay, CdrId, CdrIndex, KeptCall, Record};
 
 /// Segments are independent of each other, and two readers are enough to serve a million bindings within two seconds.
 const THREADS: usize = 2;
@@ -27,13 +30,28 @@ const PIECE_OCTETS: u64 = 1 << 20;
 pub struct Replayed {
     /// Its segments.
     pub segments: Vec<Segment>,
-    /// Records that were read, superseded ones too.
+    /// Records of any kind that were read, superseded ones too.
     pub records: u64,
     /// What could not be read, torn tails left out.
     pub damage: Vec<Damaged>,
+    /// The established calls, for the application servers to take up.
+    pub calls: Vec<KeptCall>,
+    pub(super) call_index: CallIndex,
+    pub(super) cdr_index: CdrIndex,
     pub(super) directory: PathBuf,
     pub(super) lock: OwnedFd,
 }
+
+impl Replayed {
+    /// The same after its directory was renamed.
+    pub fn moved_to(self, directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), ..self }
+    }
+}
+
+/// The closed segments of a journal which another process still writes.
+#[derive(Default)]
+pub struct Ahead(Vec<Contents>);
 
 /// Damage in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,40 +62,61 @@ pub struct Damaged {
     pub damage: Damage,
 }
 
-/// Loads the records of the journal in `directory`, which is made if need be, into `bindings`, and forgets those whose time
-/// is over at `now`, in seconds since the Unix epoch.
+/// Loads the records of the journal in `directory`, which is made if need be: those of bindings into `bindings`, where those
+/// whose time is over at `now`, in seconds since the Unix epoch, are forgotten. Calls and CDRs come with what is returned.
 ///
 /// The torn tail of the newest segment, which a crash leaves, is cut. Any other damage is told to the log as an error, and
 /// what follows it is salvaged. Fails if another process has the journal, or if a segment cannot be read at all.
 pub fn replay(directory: &Path, bindings: &Bindings, now: u64) -> Result<Replayed, StartError> {
+    replay_rest(directory, bindings, now, Ahead::default())
+}
+
+/// Loads what another process has written in `directory` so far and closed. The table is of use after [`replay_rest`] only.
+pub fn read_ahead(directory: &Path, bindings: &Bindings, now: u64) -> Result<Ahead, StartError> {
+    let mut found = list(directory).map_err(StartError::file("list", directory))?;
+    found.sort_by_key(|&(number, _)| number);
+    found.pop();
+    let read = read_all(found, None, bindings, now, false)?;
+    // What is not as it should be is for the owner to mend.
+    Ok(Ahead(read.into_iter().filter(|contents| contents.records > 0 && contents.damage.is_empty()).collect()))
+}
+
+/// The same as [`replay`], without the segments that were read ahead.
+pub fn replay_rest(
+    directory: &Path,
+    bindings: &Bindings,
+    now: u64,
+    Ahead(mut ahead): Ahead,
+) -> Result<Replayed, StartError> {
     let started = Instant::now();
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(directory).map_err(StartError::file("create", directory))?;
     let lock = lock(directory)?;
 
     let mut found = list(directory).map_err(StartError::file("list", directory))?;
-    let newest = found.iter().map(|&(number, _)| number).max();
-    // Long segments first, so that the threads end at about the same time.
-    found.sort_by_key(|(_, path)| path.metadata().map_or(0, |metadata| metadata.len()));
-    let waiting = Mutex::new(found);
-    let next = || waiting.lock().expect("nothing panics while it is held").pop();
-    let read_all = || {
-        let mut read = Vec::new();
-        while let Some((number, path)) = next() {
-            read.push(Reader { number, is_newest: newest == Some(number), path, bindings, now }.read()?);
-        }
-        Ok(read)
-    };
-    let read = std::thread::scope(|scope| {
-        let threads = [(); THREADS].map(|()| scope.spawn(read_all));
-        let read = threads.map(|thread| thread.join().expect("a reader returns its errors"));
-        read.into_iter().collect::<Result<Vec<Vec<_>>, StartError>>()
-    })?;
+    // The newest segment first: what it supersedes is then passed over rather than put into the table and freed again.
+    found.sort_by_key(|&(number, _)| number);
+    let newest = found.last().map(|&(number, _)| number);
+    // A segment that compaction has deleted meanwhile tells nothing any more.
+    ahead.retain(|contents| found.iter().any(|&(number, _)| number == contents.number));
+    found.retain(|&(number, _)| ahead.iter().all(|contents| number != contents.number));
+    let mut read = read_all(found, newest, bindings, now, true)?;
+    read.extend(ahead);
 
     bindings.finish_replay(now);
-    let mut replayed =
-        Replayed { segments: Vec::new(), records: 0, damage: Vec::new(), directory: directory.to_owned(), lock };
-    for Contents { segment, records, damage } in read.into_iter().flatten() {
+    let told = read.iter_mut().map(|contents| (contents.number, std::mem::take(&mut contents.told)));
+    let (calls, cdr_index) = standing(told.collect());
+    let mut replayed = Replayed {
+        segments: Vec::new(),
+        records: 0,
+        damage: Vec::new(),
+        call_index: CallIndex::new(&calls),
+        cdr_index,
+        calls,
+        directory: directory.to_owned(),
+        lock,
+    };
+    for Contents { segment, records, damage, .. } in read {
         replayed.segments.extend(segment);
         replayed.records += records;
         replayed.damage.extend(damage);
@@ -86,10 +125,38 @@ pub fn replay(directory: &Path, bindings: &Bindings, now: u64) -> Result<Replaye
         segments = replayed.segments.len(),
         records = replayed.records,
         bindings = bindings.census().bindings,
+        calls = replayed.calls.len(),
+        cdrs = replayed.cdr_index.len(),
         milliseconds = started.elapsed().as_millis() as u64,
-        "the journal of bindings is read"
+        "the journal is read"
     );
     Ok(replayed)
+}
+
+/// Reads segments, the last of them first.
+fn read_all(
+    found: Vec<(u64, PathBuf)>,
+    newest: Option<u64>,
+    bindings: &Bindings,
+    now: u64,
+    is_ours: bool,
+) -> Result<Vec<Contents>, StartError> {
+    let waiting = Mutex::new(found);
+    let next = || waiting.lock().expect("nothing panics while it is held").pop();
+    let read = || {
+        let mut read = Vec::new();
+        while let Some((number, path)) = next() {
+            let is_newest = newest == Some(number);
+            read.extend(Reader { number, is_newest, is_ours, path, bindings, now }.read()?);
+        }
+        Ok(read)
+    };
+    let read = std::thread::scope(|scope| {
+        let threads = [(); THREADS].map(|()| scope.spawn(read));
+        let read = threads.map(|thread| thread.join().expect("a reader returns its errors"));
+        read.into_iter().collect::<Result<Vec<Vec<_>>, StartError>>()
+    })?;
+    Ok(read.into_iter().flatten().collect())
 }
 
 /// Makes the journal ours.
@@ -115,26 +182,74 @@ fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// What was read of a segment; no segment if there was nothing in it.
+/// What was read of a segment.
 struct Contents {
+    /// None if there was nothing in it.
     segment: Option<Segment>,
+    number: u64,
     records: u64,
     damage: Vec<Damaged>,
+    told: Told,
+}
+
+/// What a segment tells of calls and CDRs.
+#[derive(Default)]
+pub(super) struct Told {
+    floor: u64,
+    calls: CallReplay,
+    cdrs: Vec<(CdrId, usize)>,
+    cdrs_written: Vec<CdrId>,
+}
+
+/// The calls and the CDRs that stand, by what all segments tell: their numbers, and what is in each.
+pub(super) fn standing(segments: Vec<(u64, Told)>) -> (Vec<KeptCall>, CdrIndex) {
+    let floor = segments.iter().map(|(_, told)| told.floor).max().unwrap_or(0);
+    let (mut calls, mut cdrs, mut written) = (CallReplay::default(), CdrIndex::default(), Vec::new());
+    for (number, told) in segments {
+        written.extend(told.cdrs_written);
+        if number >= floor {
+            calls.merge(told.calls);
+            told.cdrs.into_iter().for_each(|(id, octets)| cdrs.committed(id, octets));
+        }
+    }
+    written.into_iter().for_each(|id| cdrs.written(id));
+    (calls.finish(), cdrs)
+}
+
+impl Told {
+    /// Takes what is told of calls and CDRs, and gives back a record of bindings.
+    pub(super) fn take(&mut self, item: Item<'_>) -> Option<Record> {
+        match item {
+            Item::Binding(record) => return Some(record),
+            Item::Call(call) => self.calls.load(call),
+            Item::Cdr(cdr) => self.cdrs.push((cdr.id(), cdr.octets())),
+            Item::CdrsWritten(written) => self.cdrs_written.extend(written.ids()),
+            Item::Floor(number) => self.floor = self.floor.max(number),
+        }
+        None
+    }
 }
 
 struct Reader<'a> {
     number: u64,
     path: PathBuf,
     is_newest: bool,
+    /// Whether the journal is ours to mend.
+    is_ours: bool,
     bindings: &'a Bindings,
     now: u64,
 }
 
 impl Reader<'_> {
-    fn read(self) -> Result<Contents, StartError> {
-        let mut file = File::open(&self.path).map_err(StartError::file("open", &self.path))?;
+    /// The contents; none of a segment that its owner has deleted.
+    fn read(self) -> Result<Option<Contents>, StartError> {
+        let mut file = match File::open(&self.path) {
+            Err(error) if !self.is_ours && error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(StartError::file("open", &self.path))?,
+        };
         let mut scan = Scan::default();
         let (mut records, mut damage, mut torn_at) = (0, Vec::new(), None);
+        let mut told = Told::default();
         let mut header = None;
         loop {
             let read = (&mut file).take(PIECE_OCTETS).read_to_end(scan.buffer());
@@ -143,11 +258,11 @@ impl Reader<'_> {
             if let Err(fault @ BadHeader::Format(_)) = *header {
                 return Err(StartError::Segment { path: self.path, fault });
             }
-            let found = scan.records(last, |found| match found {
+            let found = scan.items(last, |found| match found {
                 Damage { offset, fault: Fault::TornTail, .. } if self.is_newest => torn_at = Some(offset),
                 found => damage.push(Damaged { segment: self.number, damage: found }),
             });
-            self.bindings.load(found.inspect(|_| records += 1), self.now);
+            self.bindings.load(found.inspect(|_| records += 1).filter_map(|item| told.take(item)), self.now);
             if last {
                 break;
             }
@@ -157,14 +272,18 @@ impl Reader<'_> {
             None => scan.read_octets(),
         };
         let header = header.expect("it is decoded in the first pass");
+        let segment = Segment { number: self.number, octets: octets as u64 };
+        if !self.is_ours {
+            return Ok(Some(Contents { segment: Some(segment), number: self.number, records, damage, told }));
+        }
         // A crash while a segment was begun leaves a file without a header; nothing had been written behind it.
         if records == 0 && damage.is_empty() && (header.is_err() || octets == SegmentHeader::OCTETS) {
             tracing::info!(segment = self.number, "a segment without a record is removed");
             std::fs::remove_file(&self.path).map_err(StartError::file("remove", &self.path))?;
-            return Ok(Contents { segment: None, records, damage });
+            return Ok(Some(Contents { segment: None, number: self.number, records, damage, told }));
         }
         if let Err(fault) = header {
-            tracing::error!(path = %self.path.display(), %fault, "damage in the journal of bindings: its frames are read all the same");
+            tracing::error!(path = %self.path.display(), %fault, "damage in the journal: its frames are read all the same");
         }
         for Damaged { damage: Damage { offset, skipped, fault }, .. } in &damage {
             tracing::error!(
@@ -172,11 +291,10 @@ impl Reader<'_> {
                 offset,
                 octets = skipped,
                 ?fault,
-                "damage in the journal of bindings: what was kept there is lost, what follows is read"
+                "damage in the journal: what was kept there is lost, what follows is read"
             );
         }
-        let segment = Segment { number: self.number, octets: octets as u64 };
-        Ok(Contents { segment: Some(segment), records, damage })
+        Ok(Some(Contents { segment: Some(segment), number: self.number, records, damage, told }))
     }
 
     /// Cuts a torn tail, so that it is not taken for damage when newer segments have followed.

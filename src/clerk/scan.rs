@@ -1,7 +1,6 @@
 //! Reading a segment piece by piece, so that its size costs no memory.
 
-use store::Record;
-use store::journal::{Damage, Fault, Replay, SegmentHeader};
+use store::journal::{Damage, Fault, Item, Replay, SegmentHeader};
 
 /// A segment which is read from its start to its end.
 #[derive(Default)]
@@ -35,13 +34,13 @@ impl Scan {
         &self.buffer
     }
 
-    /// The records of what was appended; all are to be taken. A frame that is cut by its end stays for the next time,
-    /// unless this is the `last`. `damaged` is told what gives no record, by its place in the segment.
-    pub(super) fn records(&mut self, last: bool, mut damaged: impl FnMut(Damage)) -> impl Iterator<Item = Record> {
+    /// The items of what was appended; all are to be taken. A frame that is cut by its end stays for the next time,
+    /// unless this is the `last`. `damaged` is told what gives none, by its place in the segment.
+    pub(super) fn items(&mut self, last: bool, mut damaged: impl FnMut(Damage)) -> impl Iterator<Item = Item<'_>> {
         let Self { buffer, passed, understood } = self;
         *understood = buffer.len();
         Replay::new(buffer).filter_map(move |item| match item {
-            Ok(record) => Some(record),
+            Ok(item) => Some(item),
             Err(Damage { offset, fault: Fault::TornTail, .. }) if !last => {
                 *understood = offset;
                 None
@@ -66,8 +65,8 @@ mod tests {
         let mut pieces = octets.chunks(piece).peekable();
         while let Some(piece) = pieces.next() {
             scan.buffer().extend_from_slice(piece);
-            let records = scan.records(pieces.peek().is_none(), |damage| damages.push(damage));
-            versions.extend(records.map(|record| record.version()));
+            let items = scan.items(pieces.peek().is_none(), |damage| damages.push(damage));
+            versions.extend(items.filter_map(Item::into_binding).map(|record| record.version()));
         }
         assert_eq!(scan.read_octets(), octets.len());
         (versions, damages)

@@ -48,6 +48,9 @@ pub enum StartError {
     /// io_uring refuses.
     #[error(transparent)]
     Ring(#[from] io::StartError),
+    /// The thread that writes CDRs cannot be started.
+    #[error("no thread can be started: {0}; raise the limits of tasks and of memory")]
+    Thread(std::io::Error),
     /// The thread has ended without a word.
     #[error("the clerk's thread has died at its start; its panic is on stderr")]
     Died,

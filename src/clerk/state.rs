@@ -23,6 +23,10 @@ pub struct JournalState {
     pub deleted: AtomicU64,
     /// Groups that the disk refused, or that were refused without a try.
     pub refused: AtomicU64,
+    /// Established calls that it keeps.
+    pub calls: AtomicU64,
+    /// CDRs that the database does not have yet.
+    pub unwritten_cdrs: AtomicU64,
     fault: Mutex<Option<String>>,
 }
 

@@ -175,14 +175,14 @@ fn ours(aor: &Aor, config: &Config) -> Result<(), Failure> {
 }
 
 /// The password on stdin, without its line's end.
-fn password() -> Result<Vec<u8>, Failure> {
+pub(super) fn password() -> Result<Vec<u8>, Failure> {
     let mut octets = Vec::new();
     let most = MAX_PASSWORD_OCTETS as u64 + 3;
     std::io::stdin().take(most).read_to_end(&mut octets).context("the password cannot be read from stdin")?;
     let password = octets.strip_suffix(b"\n").unwrap_or(&octets);
     let password = password.strip_suffix(b"\r").unwrap_or(password);
     let wrong = match password {
-        [] => "stdin holds no password; try: echo secret | ringswitch account …",
+        [] => "stdin holds no password; try: echo secret | ringswitch …",
         long if long.len() > MAX_PASSWORD_OCTETS => "the password on stdin is longer than 1024 bytes",
         text if text.iter().any(|octet| b"\r\n\0".contains(octet)) => {
             "stdin holds more than one line; give the password alone"

@@ -1,13 +1,13 @@
-//! `ringswitch bindings|status|reload`: asks the running switch over its control socket.
+//! `ringswitch bindings|status|reload|restart|drain|stop`: asks the running switch over its control socket.
 
 use super::{
-    Failure, Json,
+    Failure, Json, print,
     table::{duration, table},
 };
 use crate::{
     accounts::Aor,
     config::Config,
-    control::{Answer, Bindings, MAX_LISTED, Reload, Request, Status},
+    control::{Answer, Bindings, Done, MAX_LISTED, ProcessStatus, Reload, Request, Restarted, Status},
 };
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -19,8 +19,8 @@ use std::{
     time::Duration,
 };
 
-/// How long the switch may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the switch may take to answer: as long as a process may take to start.
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A longer answer is none of ours.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
@@ -59,8 +59,40 @@ pub(super) fn reload(config: &Config, json: &Json) -> Result<(), Failure> {
     json.print(&ask(config, &Request::Reload)?, show_reload)
 }
 
+#[derive(Args)]
+pub(super) struct ProcessArgs {
+    /// The process, as `ringswitch status` calls it.
+    name: String,
+}
+
+#[derive(Args)]
+pub(super) struct RestartArgs {
+    #[command(flatten)]
+    process: ProcessArgs,
+    #[command(flatten)]
+    json: Json,
+}
+
+pub(super) fn restart(config: &Config, args: &RestartArgs) -> Result<(), Failure> {
+    let name = args.process.name.clone();
+    let done: Restarted = ask(config, &Request::Restart { name: name.clone() })?;
+    args.json.print(&done, |Restarted { pid, gap_msecs }| {
+        format!("{name} is process {pid} now; what came waited for {gap_msecs} ms.")
+    })
+}
+
+pub(super) fn drain(config: &Config, args: ProcessArgs) -> Result<(), Failure> {
+    let Done {} = ask(config, &Request::Drain { name: args.name.clone() })?;
+    print(&format!("{} takes on no new calls; `ringswitch restart {}` brings it back.", args.name, args.name))
+}
+
+pub(super) fn stop(config: &Config) -> Result<(), Failure> {
+    let Done {} = ask(config, &Request::Stop)?;
+    print("The switch ends.")
+}
+
 /// Asks the switch that runs in the configuration's `data_dir`.
-fn ask<T: DeserializeOwned>(config: &Config, request: &Request) -> anyhow::Result<T> {
+pub(super) fn ask<T: DeserializeOwned>(config: &Config, request: &Request) -> anyhow::Result<T> {
     let path = config.control_socket();
     let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
@@ -111,7 +143,7 @@ fn show_bindings(answer: &Bindings) -> String {
 }
 
 fn show_status(status: &Status) -> String {
-    let Status { version, uptime_secs, shards, bindings, aors, accounts, journal } = status;
+    let Status { version, uptime_secs, shards, bindings, aors, accounts, journal, processes } = status;
     let overview = format!(
         "ringswitch {version}, up {}\naccounts  {accounts}\nbindings  {bindings} of {aors} accounts\njournal   {}, {} segments, {} bytes\n",
         duration(*uptime_secs),
@@ -130,10 +162,32 @@ fn show_status(status: &Status) -> String {
         .collect();
     let numbered: Vec<String> = (0..shards.len()).map(|shard| format!("shard {shard}")).collect();
     let heads: Vec<&str> = ["counter", "total"].into_iter().chain(numbered.iter().map(String::as_str)).collect();
-    match rows.is_empty() {
-        true => overview,
-        false => format!("{overview}\n{}", table(&heads, &rows)),
+    let mut text = overview;
+    if !processes.is_empty() {
+        text.push_str(&format!("\n{}", show_processes(processes)));
     }
+    if !rows.is_empty() {
+        text.push_str(&format!("\n{}", table(&heads, &rows)));
+    }
+    text
+}
+
+fn show_processes(processes: &[ProcessStatus]) -> String {
+    let row = |process: &ProcessStatus| {
+        let last = process.reasons.last();
+        vec![
+            process.name.clone(),
+            process.pid.map_or_else(String::new, |pid| pid.to_string()),
+            process.state.clone(),
+            duration(process.uptime_secs),
+            format!("{}", process.memory_bytes >> 20),
+            process.shards.to_string(),
+            process.restarts.to_string(),
+            last.map_or_else(String::new, |restart| restart.reason.clone()),
+        ]
+    };
+    let rows: Vec<_> = processes.iter().map(row).collect();
+    table(&["process", "pid", "state", "up", "MB", "shards", "restarts", "latest reason"], &rows)
 }
 
 fn show_reload(reload: &Reload) -> String {

@@ -3,13 +3,17 @@
 //! Exit status: 0 it worked, 1 it failed, 2 the command or the configuration is wrong.
 
 mod account;
+mod calls;
+mod cdr;
 mod control;
+mod plan;
+mod provider;
 mod table;
 
 use crate::{
     accounts::AccountsError,
-    config::{self, Config, ConfigError},
-    demo, logging, switch,
+    config::{self, Config, ConfigError, Processes},
+    demo, logging, process, supervisor, switch,
 };
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
@@ -30,8 +34,9 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Files, all in the configuration's `data_dir` (default: /var/lib/ringswitch for root, else ~/.local/share/ringswitch):
-  ringswitch.db  the accounts (SQLite)
-  journal/       the bindings
+  ringswitch.db  accounts, providers, dial plans, call detail records (SQLite)
+  journal/       the bindings and the calls that go on
+  apps/          the calls of application servers that have processes of their own
   secret         what seals our tokens; made at the first start
   control.sock   where a running switch answers bindings, status and reload
 
@@ -48,21 +53,52 @@ A first account:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the switch in the foreground.
+    /// Runs the switch in the foreground: one process or, with `processes = "separate"`, several.
     Run,
-    /// Reads the configuration and says what is wrong with it, or what it comes to.
+    /// Reads the configuration and compiles every dial plan, and says what is wrong with them, or what it comes to.
     Check(Json),
     /// Adds, shows, changes and removes accounts; a running switch sees it within a second.
     #[command(subcommand)]
     Account(account::Command),
+    /// Adds, shows, changes and removes users' accounts with providers.
+    #[command(subcommand)]
+    Provider(provider::Command),
+    /// Sets, shows, tests and removes users' dial plans.
+    #[command(subcommand)]
+    Plan(plan::Command),
+    /// Lists call detail records, one a leg.
+    Cdr(cdr::CdrArgs),
+    /// Lists the calls that go on at the running switch.
+    Calls(calls::CallsArgs),
+    /// Hangs up a call at the running switch.
+    Hangup(calls::HangUpArgs),
     /// Lists what is registered at the running switch.
     Bindings(control::BindingsArgs),
     /// Says how the running switch is doing.
     Status(Json),
     /// Lets the running switch read its configuration again: all of it or, when it is wrong, nothing.
     Reload(Json),
+    /// Replaces a process of the running switch by a new one, whose program may be newer, and loses nothing.
+    Restart(control::RestartArgs),
+    /// Lets an application server take on no new calls, finish those it has, and end; `restart` brings it back.
+    Drain(control::ProcessArgs),
+    /// Drains and ends the running switch.
+    Stop,
+    /// One of the processes that `run` has started.
+    #[command(hide = true)]
+    Process(ProcessArgs),
     /// Shows a switch on loopback: two phones register, one calls the other, and every message is printed.
     Demo,
+}
+
+#[derive(Args)]
+struct ProcessArgs {
+    /// For whoever reads the list of processes.
+    #[arg(id = "name")]
+    _name: String,
+    /// The descriptor on which the supervisor speaks.
+    #[arg(long)]
+    channel: i32,
 }
 
 /// For commands which print data.
@@ -111,7 +147,11 @@ impl From<AccountsError> for Failure {
 
 /// Runs the command of this process and gives its exit status.
 pub fn main() -> ExitCode {
-    match Cli::parse().run() {
+    let cli = Cli::parse();
+    if let Command::Process(ProcessArgs { channel, .. }) = cli.command {
+        return process::run(channel);
+    }
+    match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Wrong(sentence)) => {
             eprintln!("{sentence}");
@@ -129,18 +169,33 @@ impl Cli {
         if matches!(self.command, Command::Demo) {
             return Ok(demo::run()?);
         }
-        let config = config::load(self.config.as_deref())?;
+        let (config, text) = config::load_text(self.config.as_deref())?;
         match self.command {
             Command::Run => {
                 let level = logging::init(&config.log)?;
-                Ok(switch::run(config, level)?)
+                match config.processes {
+                    Processes::One => switch::run(config, level)?,
+                    Processes::Separate => supervisor::run(config, text, level)?,
+                }
+                Ok(())
             }
-            Command::Check(json) => json.print(&config::settings(&config), |_| summary(&config)),
+            Command::Check(json) => match plan::mistakes(&config)?.as_slice() {
+                [] => json.print(&config::settings(&config), |_| summary(&config)),
+                mistakes => Err(Failure::Wrong(mistakes.join("\n\n"))),
+            },
             Command::Account(command) => command.run(&config),
+            Command::Provider(command) => command.run(&config),
+            Command::Plan(command) => command.run(&config),
+            Command::Cdr(args) => cdr::list(&config, args),
+            Command::Calls(args) => calls::list(&config, args),
+            Command::Hangup(args) => calls::hang_up(&config, args),
             Command::Bindings(args) => control::bindings(&config, args),
             Command::Status(json) => control::status(&config, &json),
             Command::Reload(json) => control::reload(&config, &json),
-            Command::Demo => Ok(()),
+            Command::Restart(args) => control::restart(&config, &args),
+            Command::Drain(args) => control::drain(&config, args),
+            Command::Stop => control::stop(&config),
+            Command::Demo | Command::Process(_) => Ok(()),
         }
     }
 }

@@ -1,9 +1,15 @@
 //! What the tests of the clerk share.
 
+mod disk;
 mod faults;
+mod kinds;
+#[path = "../../../shards/store/tests/promise/mod.rs"]
+mod promise;
+mod world;
 
+use promise::binding;
+use store::Draft;
 use store::journal::{Kind, SegmentHeader, frame};
-use store::{Binding, Draft, Source};
 
 /// The octets of a segment with a record of each version.
 pub(super) fn segment(versions: impl IntoIterator<Item = u64>) -> Vec<u8> {
@@ -15,28 +21,4 @@ pub(super) fn segment(versions: impl IntoIterator<Item = u64>) -> Vec<u8> {
         frame(&mut octets, Kind::Record, record.octets());
     }
     octets
-}
-
-/// A binding that runs out then.
-pub(super) fn binding(expires_at: u64) -> Binding<'static> {
-    Binding {
-        contact: b"sip:alice@192.0.2.1",
-        params: b"",
-        q: 1000,
-        registered_at: 1000,
-        expires_at,
-        call_id: b"1@192.0.2.1",
-        cseq: 1,
-        user_agent: b"",
-        source: Source {
-            listener: 0,
-            transport: sip::Transport::Udp,
-            peer: "192.0.2.1:5060".parse().unwrap(),
-            connection: None,
-        },
-        path: b"",
-        instance: b"",
-        reg_id: None,
-        methods: b"",
-    }
 }

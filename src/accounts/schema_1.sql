@@ -1,4 +1,4 @@
--- Version 1 of the accounts. An operator may edit `account` with the sqlite3 shell: the triggers number every change, so
+-- Version 1: the accounts. An operator may edit `account` with the sqlite3 shell: the triggers number every change, so
 -- that a running switch finds it. Digests are H(A1) of RFC 7616 with the domain as realm, in hexadecimal; NULL means that
 -- the account cannot answer a challenge of that algorithm.
 

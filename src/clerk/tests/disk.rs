@@ -1,0 +1,131 @@
+//! A disk in memory that fails when a test likes, and is found after a crash as a real one may be.
+
+use crate::clerk::disk::Disk;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+/// A file as programs see it, and as it is found after a crash.
+#[derive(Clone, Default)]
+pub(super) struct File {
+    pub(super) seen: Vec<u8>,
+    synced: Vec<u8>,
+    /// The system took these for written when a sync had failed: no later one writes them.
+    lost: Vec<usize>,
+    /// Whether the directory has it for good.
+    is_listed: bool,
+}
+
+/// The files by number; then, of the operations to come, how many succeed, how many fail after these, and how many octets
+/// are written all the same.
+#[derive(Default)]
+pub(super) struct Medium {
+    pub(super) files: BTreeMap<u64, File>,
+    pub(super) healthy: usize,
+    pub(super) faulty: usize,
+    pub(super) written: usize,
+}
+
+impl Medium {
+    /// Fails if it is time for a fault.
+    fn operate(&mut self) -> io::Result<()> {
+        if self.healthy > 0 {
+            self.healthy -= 1;
+        } else if self.faulty > 0 {
+            self.faulty -= 1;
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        Ok(())
+    }
+
+    pub(super) fn crash(&mut self, written: usize) {
+        for (number, file) in std::mem::take(&mut self.files) {
+            if !file.is_listed && written.is_multiple_of(2) {
+                continue;
+            }
+            let mut found = file.synced;
+            if found.len() < file.seen.len() {
+                let more = file.seen[found.len()..].iter().take(written);
+                found.extend(more);
+            }
+            self.files.insert(number, File { seen: found.clone(), synced: found, lost: Vec::new(), is_listed: true });
+        }
+        (self.healthy, self.faulty) = (0, 0);
+    }
+}
+
+impl Disk for Rc<RefCell<Medium>> {
+    type File = u64;
+
+    async fn create(&self, number: u64) -> io::Result<u64> {
+        let mut medium = self.borrow_mut();
+        let fault = medium.operate();
+        // Even an operation that fails may have been carried out.
+        if fault.is_ok() || medium.written.is_multiple_of(2) {
+            assert!(medium.files.insert(number, File::default()).is_none(), "segment {number} is there already");
+        }
+        fault.map(|()| number)
+    }
+
+    async fn open(&self, number: u64) -> io::Result<u64> {
+        let mut medium = self.borrow_mut();
+        medium.operate()?;
+        medium.files.get(&number).map(|_| number).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    async fn write(&self, file: &u64, octets: Vec<u8>, at: u64) -> io::Result<usize> {
+        let mut medium = self.borrow_mut();
+        let fault = medium.operate();
+        let written = if fault.is_ok() { octets.len() } else { medium.written.min(octets.len()) };
+        let seen = &mut medium.files.get_mut(file).unwrap().seen;
+        assert_eq!(seen.len() as u64, at, "a group lies right behind the one before");
+        seen.extend_from_slice(&octets[..written]);
+        // A full disk writes what fits and says so only by the number.
+        if written.is_multiple_of(2) { fault.map(|()| written) } else { Ok(written) }
+    }
+
+    async fn read(&self, file: &u64, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        let mut medium = self.borrow_mut();
+        medium.operate()?;
+        let file = medium.files.get(file).ok_or(io::ErrorKind::NotFound)?;
+        into.extend(file.seen[at as usize..].iter().take(len));
+        Ok(())
+    }
+
+    async fn sync(&self, file: &u64) -> io::Result<()> {
+        let mut medium = self.borrow_mut();
+        let fault = medium.operate();
+        let file = medium.files.get_mut(file).unwrap();
+        if fault.is_ok() {
+            file.synced = file.seen.clone();
+            file.lost.iter().filter(|&&at| at < file.seen.len()).for_each(|&at| file.synced[at] = 0);
+        } else {
+            file.lost.extend(file.synced.len()..file.seen.len());
+        }
+        fault
+    }
+
+    async fn sync_directory(&self) -> io::Result<()> {
+        let mut medium = self.borrow_mut();
+        medium.operate()?;
+        medium.files.values_mut().for_each(|file| file.is_listed = true);
+        Ok(())
+    }
+
+    async fn truncate(&self, file: &u64, octets: u64) -> io::Result<()> {
+        let mut medium = self.borrow_mut();
+        medium.operate()?;
+        medium.files.get_mut(file).unwrap().seen.truncate(octets as usize);
+        Ok(())
+    }
+
+    async fn close(&self, _: u64) {}
+
+    fn delete(&self, number: u64) {
+        let mut medium = self.borrow_mut();
+        if medium.operate().is_ok() {
+            medium.files.remove(&number);
+        }
+    }
+}
