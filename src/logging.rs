@@ -62,7 +62,7 @@ fn journald() -> anyhow::Result<tracing_journald::Layer> {
 }
 
 /// systemd.exec(5): JOURNAL_STREAM holds the device and inode of the stream, as stderr may have been redirected since.
-fn stderr_is_journal() -> bool {
+pub(crate) fn stderr_is_journal() -> bool {
     let Some(stream) = std::env::var_os("JOURNAL_STREAM") else { return false };
     rustix::fs::fstat(stderr()).is_ok_and(|stat| stream.to_str() == Some(&format!("{}:{}", stat.st_dev, stat.st_ino)))
 }

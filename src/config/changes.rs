@@ -23,6 +23,9 @@ impl Config {
             proxy: new.proxy.clone(),
             overload: new.overload.clone(),
             registrar: new.registrar.clone(),
+            calls: new.calls.clone(),
+            dialplan: new.dialplan.clone(),
+            health: new.health.clone(),
             log: Log { level: new.log.level, ..self.log.clone() },
             ..self.clone()
         };

@@ -25,8 +25,8 @@ impl Wrong {
 }
 
 /// The integer types of the configuration's fields.
-pub(super) trait Number: Copy + fmt::Display + PartialOrd + TryFrom<i128> + Into<i128> {}
-impl<N: Copy + fmt::Display + PartialOrd + TryFrom<i128> + Into<i128>> Number for N {}
+pub(super) trait Number: Copy + fmt::Display + PartialOrd + TryFrom<i128> {}
+impl<N: Copy + fmt::Display + PartialOrd + TryFrom<i128>> Number for N {}
 
 /// One fault and its place in the text.
 #[derive(Debug)]
@@ -122,6 +122,16 @@ impl<'a> Section<'a> {
         self.table.get(key).is_some_and(|value| value.get_ref().is_array())
     }
 
+    /// Whether the file gives `key` as a list without anything in it.
+    pub fn lists_nothing(&mut self, key: &'static str) -> bool {
+        let lists_nothing =
+            self.table.get(key).and_then(|value| value.get_ref().as_array()).is_some_and(|a| a.is_empty());
+        if lists_nothing {
+            self.known.push(key);
+        }
+        lists_nothing
+    }
+
     /// A whole number.
     pub fn number<N: Number>(&mut self, key: &'static str, bounds: RangeInclusive<N>, into: &mut N) {
         self.value(key, into, |value| number(key, value, &bounds));
@@ -133,7 +143,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number which is a power of two.
-    pub fn power_of_two<N: Number>(&mut self, key: &'static str, bounds: RangeInclusive<N>, into: &mut N) {
+    pub fn power_of_two<N: Number + Into<i128>>(&mut self, key: &'static str, bounds: RangeInclusive<N>, into: &mut N) {
         self.value(key, into, |value| {
             let number: N = number(key, value, &bounds)?;
             let wide: i128 = number.into();

@@ -41,6 +41,11 @@ pub enum ConfigError {
 
 /// Reads `file`, or the default place when None; without a file there, everything has its default.
 pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    load_text(file).map(|(config, _)| config)
+}
+
+/// The same, with the text that was read.
+pub fn load_text(file: Option<&Path>) -> Result<(Config, String), ConfigError> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
     let octets = match read(path) {
         Ok(octets) => octets,
@@ -55,7 +60,7 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
         ConfigError::NotUtf8 { file: path.to_owned(), line: valid.split(|octet| *octet == b'\n').count() }
     })?;
     let config = parse(&path.display().to_string(), &text)?;
-    Ok(Config { file: file.map(Path::to_owned), ..config })
+    Ok((Config { file: file.map(Path::to_owned), ..config }, text))
 }
 
 /// Reads a configuration from `text`. Faults call it `file`.

@@ -3,17 +3,21 @@
 //! These are the types and defaults; [`load`] reads the file, `schema` knows the keys and their bounds, `document` the
 //! faults' places, `changes` what a reload applies. Names end in their unit. docs/configuration.md lists the keys.
 
+mod app;
 mod changes;
 mod document;
 mod load;
 mod network;
 mod schema;
+mod supervisor;
 
+pub use app::{App, Calls, Dialplan, Health, Processes};
 pub use changes::{Changes, settings};
 pub use document::Faults;
-pub use load::{ConfigError, DEFAULT_FILE, MAX_FILE_BYTES, load, parse};
+pub use load::{ConfigError, DEFAULT_FILE, MAX_FILE_BYTES, load, load_text, parse};
 pub use network::Network;
 pub(crate) use schema::host;
+pub use supervisor::Supervisor;
 
 use serde::{Serialize, Serializer};
 use sip::{Transport, digest::Algorithm};
@@ -32,6 +36,8 @@ pub struct Config {
     pub domains: Vec<String>,
     /// Absolute directory of the accounts, the journal, the secret and the control socket.
     pub data_dir: PathBuf,
+    /// How the agents are spread over processes.
+    pub processes: Processes,
     /// Where we listen, never empty.
     pub listen: Vec<Listen>,
     /// Which cores run shards.
@@ -52,8 +58,22 @@ pub struct Config {
     pub overload: Overload,
     /// The registrar.
     pub registrar: Registrar,
-    /// The journal of bindings.
+    /// The application servers. None: the proxy forwards to users' bindings by itself.
+    pub app: Vec<App>,
+    /// What every application server allows a call.
+    pub calls: Calls,
+    /// What every application server allows a dial plan.
+    pub dialplan: Dialplan,
+    /// How application servers are probed.
+    pub health: Health,
+    /// The processes of the switch.
+    pub supervisor: Supervisor,
+    /// The journal of bindings, calls and CDRs.
     pub journal: Journal,
+    /// Call detail records.
+    pub cdr: Cdr,
+    /// What dial plans fetch from the web.
+    pub web: Web,
     /// The log.
     pub log: Log,
 }
@@ -62,6 +82,18 @@ impl Config {
     /// The domain of whoever gives none: the first of `domains`.
     pub fn default_domain(&self) -> &str {
         self.domains.first().expect("a configuration has at least one domain")
+    }
+
+    /// Every domain that is ours: `domains`, the default one first, then those of application servers that are not among
+    /// them.
+    pub fn all_domains(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = self.domains.iter().map(String::as_str).collect();
+        for domain in self.app.iter().flat_map(|app| &app.domains) {
+            if !all.contains(&domain.as_str()) {
+                all.push(domain);
+            }
+        }
+        all
     }
 
     /// The file of the accounts.
@@ -91,6 +123,7 @@ impl Default for Config {
             file: None,
             domains: vec!["localhost".to_owned()],
             data_dir: load::default_data_dir(),
+            processes: Processes::default(),
             listen: Listen::defaults(),
             cores: Cores::default(),
             udp: Udp::default(),
@@ -101,7 +134,14 @@ impl Default for Config {
             proxy: Proxy::default(),
             overload: Overload::default(),
             registrar: Registrar::default(),
+            app: vec![App::stable()],
+            calls: Calls::default(),
+            dialplan: Dialplan::default(),
+            health: Health::default(),
+            supervisor: Supervisor::default(),
             journal: Journal::default(),
+            cdr: Cdr::default(),
+            web: Web::default(),
             log: Log::default(),
         }
     }
@@ -164,7 +204,7 @@ impl Serialize for HostPort {
 }
 
 /// `[cores]`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Cores {
     /// Shards of the switch.
     pub switch: Shards,
@@ -180,10 +220,28 @@ pub enum Shards {
     On(Vec<u16>),
 }
 
-impl Default for Cores {
+impl Shards {
+    /// How many that are.
+    pub fn count(&self) -> u16 {
+        match self {
+            Self::Count(count) => *count,
+            Self::On(cores) => cores.len() as u16,
+        }
+    }
+
+    /// The cores, where they are chosen.
+    pub fn cores(&self) -> &[u16] {
+        match self {
+            Self::Count(_) => &[],
+            Self::On(cores) => cores,
+        }
+    }
+}
+
+impl Default for Shards {
     fn default() -> Self {
         let available = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { switch: Shards::Count(available.min(schema::MAX_SHARDS as usize) as u16) }
+        Self::Count(available.min(schema::MAX_SHARDS as usize) as u16)
     }
 }
 
@@ -413,6 +471,43 @@ pub struct Journal {
     pub group_bytes: u32,
     /// Batches of a shard that may wait for the clerk.
     pub queue_batches: u32,
+}
+
+/// `[cdr]`: call detail records. They are in the database whatever this says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Cdr {
+    /// A file which gets each of them as a line of JSON, too.
+    pub json_lines: Option<PathBuf>,
+}
+
+/// `[web]`: what dial plans may fetch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Web {
+    /// How long a request may take, redirections included.
+    pub timeout_secs: u32,
+    /// Octets of a response's body; a longer one is refused.
+    pub max_body_bytes: u32,
+    /// Redirections that are followed one after another.
+    pub max_redirects: u32,
+    /// Requests that may be under way or wait; more are refused at once.
+    pub max_waiting: u32,
+    /// Requests that are under way at a time.
+    pub threads: u8,
+    /// Private networks that may be reached all the same.
+    pub allow: Vec<Network>,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            timeout_secs: 5,
+            max_body_bytes: 65_536,
+            max_redirects: 3,
+            max_waiting: 256,
+            threads: 4,
+            allow: Vec::new(),
+        }
+    }
 }
 
 impl Default for Journal {

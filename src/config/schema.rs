@@ -1,8 +1,9 @@
 //! Which keys there are, and what each may be. The only place that knows the bounds.
 
 use super::{
-    Config, Cores, HostPort, Journal, Listen, Log, LogFormat, LogLevel, Mesh, Network, Overload, Pattern, Proxy,
-    Registrar, Shards, SipLimits, Tcp, Udp, UserAgentRule, WhenFull,
+    App, Calls, Config, Cores, Dialplan, Health, HostPort, Journal, Listen, Log, LogFormat, LogLevel, Mesh, Network,
+    Overload, Pattern, Processes, Proxy, Registrar, Shards, SipLimits, Supervisor, Tcp, Udp, UserAgentRule, Web,
+    WhenFull,
     document::{Section, Wrong, choose},
 };
 use sip::{Host, Transport, Uri, digest::Algorithm};
@@ -15,6 +16,7 @@ use std::{
 pub(super) const MAX_SHARDS: u16 = 256;
 
 const MAX_LISTENERS: usize = 64;
+const MAX_APPS: usize = 64;
 const MAX_USER_AGENT_RULES: usize = 64;
 
 /// RFC 3261 §20.19 allows 2**32-1; a year is more than anyone waits.
@@ -28,7 +30,9 @@ pub(super) fn read(top: &mut Section<'_>, config: &mut Config) {
     if config.domains.is_empty() {
         top.blame(&["domains"], Wrong::new("a switch has at least one domain", "write `domains = [\"localhost\"]`"));
     }
-    top.text("data_dir", &mut config.data_dir, absolute);
+    top.text("data_dir", &mut config.data_dir, |text| absolute(text).and_then(short));
+    let processes = [("one", Processes::One), ("separate", Processes::Separate)];
+    top.choice("processes", &processes, &mut config.processes);
 
     let mut listen = Vec::new();
     if top.sections("listen", MAX_LISTENERS, |section| listener(section, &mut listen)) {
@@ -43,7 +47,16 @@ pub(super) fn read(top: &mut Section<'_>, config: &mut Config) {
     top.section("proxy", |section| proxy(section, &mut config.proxy));
     top.section("overload", |section| overload(section, &mut config.overload));
     top.section("registrar", |section| registrar(section, &mut config.registrar));
+    apps(top, config);
+    top.section("calls", |section| calls(section, &mut config.calls));
+    top.section("dialplan", |section| dialplan(section, &mut config.dialplan));
+    top.section("health", |section| health(section, &mut config.health));
+    top.section("supervisor", |section| supervisor(section, &mut config.supervisor));
     top.section("journal", |section| journal(section, &mut config.journal));
+    top.section("cdr", |section| {
+        section.text("json_lines", &mut config.cdr.json_lines, |text| absolute(text).map(Some))
+    });
+    top.section("web", |section| web(section, &mut config.web));
     top.section("log", |section| log(section, &mut config.log));
 }
 
@@ -70,19 +83,154 @@ fn listener(section: &mut Section<'_>, listen: &mut Vec<Listen>) {
 }
 
 fn cores(section: &mut Section<'_>, cores: &mut Cores) {
-    if section.has_list("switch") {
+    shards(section, "switch", &mut cores.switch);
+}
+
+fn shards(section: &mut Section<'_>, key: &'static str, shards: &mut Shards) {
+    if section.has_list(key) {
         let mut list = Vec::new();
-        section.numbers("switch", 0..=1023, &mut list);
+        section.numbers(key, 0..=1023, &mut list);
         if list.is_empty() || list.len() > usize::from(MAX_SHARDS) {
-            let what = format!("`switch` lists {} cores", list.len());
-            section.blame(&["switch"], Wrong::new(what, format!("list from 1 to {MAX_SHARDS}")));
+            let what = format!("`{key}` lists {} cores", list.len());
+            section.blame(&[key], Wrong::new(what, format!("list from 1 to {MAX_SHARDS}")));
         }
-        cores.switch = Shards::On(list);
+        *shards = Shards::On(list);
     } else {
         let mut count = None;
-        section.number_if_given("switch", 1..=MAX_SHARDS, &mut count);
-        cores.switch = count.map_or(cores.switch.clone(), Shards::Count);
+        section.number_if_given(key, 1..=MAX_SHARDS, &mut count);
+        if let Some(count) = count {
+            *shards = Shards::Count(count);
+        }
     }
+}
+
+/// `app = []` is none; otherwise one serves the domains that no other names.
+fn apps(top: &mut Section<'_>, config: &mut Config) {
+    if top.lists_nothing("app") {
+        config.app.clear();
+        return;
+    }
+    let mut written = Vec::new();
+    let processes = config.processes;
+    if !top.sections("app", MAX_APPS, |section| written.extend(app(section, processes, &written))) {
+        return;
+    }
+    if written.iter().all(|app| !app.domains.is_empty()) {
+        let stable = App::stable();
+        if written.iter().any(|app| app.name == stable.name) {
+            let mend = "add another [[app]] without `domains`, or take them from this one";
+            top.blame(&["app"], Wrong::new("no application server serves the other domains", mend));
+        }
+        written.insert(0, stable);
+    }
+    config.app = written;
+}
+
+fn app(section: &mut Section<'_>, processes: Processes, others: &[App]) -> Option<App> {
+    let mut app = App::named("");
+    section.text("name", &mut app.name, app_name);
+    section.texts("domains", &mut app.domains, host);
+    section.text("uri", &mut app.uri, |text| server_uri(text).map(Some));
+    section.text("binary", &mut app.binary, |text| absolute(text).map(Some));
+    shards(section, "cores", &mut app.cores);
+    section.number("weight", 1..=1_000, &mut app.weight);
+    section.number("memory_limit_mb", 0..=1 << 20, &mut app.memory_limit_mb);
+
+    if !section.has("name") {
+        section.blame_all(Wrong::new("this [[app]] lacks `name`", "add one, such as `name = \"edge\"`"));
+    }
+    if app.name.is_empty() {
+        return None;
+    }
+    if others.iter().any(|other| other.name == app.name) {
+        let what = format!("an earlier [[app]] is called `{}`, too", app.name);
+        section.blame(&["name"], Wrong::new(what, "give each a name of its own"));
+    }
+    for key in ["binary", "cores", "memory_limit_mb"].into_iter().filter(|key| section.has(key)) {
+        if section.has("uri") {
+            let what = format!("`{key}` is for a process of ours, and `uri` says that this one runs elsewhere");
+            section.blame(&[key], Wrong::new(what, "remove one of the two"));
+        } else if processes == Processes::One {
+            let what = format!("`{key}` is for a process of its own, and all share one");
+            section.blame(&[key], Wrong::new(what, "remove it, or write `processes = \"separate\"` at the top"));
+        }
+    }
+    Some(app)
+}
+
+fn calls(section: &mut Section<'_>, calls: &mut Calls) {
+    section.flag("authenticate", &mut calls.authenticate);
+    section.number("max_calls", 1..=10_000_000, &mut calls.max_calls);
+    section.number("max_calls_per_user", 1..=10_000_000, &mut calls.max_calls_per_user);
+    section.number("max_legs", 1..=100, &mut calls.max_legs);
+    section.number("max_redirects", 0..=20, &mut calls.max_redirects);
+    section.number("max_plan_depth", 1..=10, &mut calls.max_plan_depth);
+    section.number("ring_secs", 5..=3_600, &mut calls.ring_secs);
+    section.number("max_setup_secs", 5..=3_600, &mut calls.max_setup_secs);
+    section.number("max_call_secs", 0..=YEAR_SECS, &mut calls.max_call_secs);
+    section.number("session_expires_secs", 0..=86_400, &mut calls.session_expires_secs);
+    // RFC 4028 §4: 90 seconds is the least that anyone may ask for.
+    section.number("min_session_expires_secs", 90..=86_400, &mut calls.min_session_expires_secs);
+    section.number("max_passing", 1..=100, &mut calls.max_passing);
+    section.number("max_relays", 1..=10_000_000, &mut calls.max_relays);
+    section.flag("relay_to_all", &mut calls.relay_to_all);
+    section.number("max_transactions", 1_000..=100_000_000, &mut calls.max_transactions);
+    section.number("max_reports", 1..=1_000_000, &mut calls.max_reports);
+    let Calls { session_expires_secs: asked, min_session_expires_secs: least, .. } = *calls;
+    if asked != 0 && asked < least {
+        let what = format!("`session_expires_secs` ({asked}) is less than `min_session_expires_secs` ({least})");
+        let keys = ["session_expires_secs", "min_session_expires_secs"];
+        section.blame(&keys, Wrong::new(what, "raise the one or lower the other; 0 asks for no session timer"));
+    }
+}
+
+fn dialplan(section: &mut Section<'_>, dialplan: &mut Dialplan) {
+    section.number("max_source_bytes", 1_024..=1 << 24, &mut dialplan.max_source_bytes);
+    section.number("max_functions", 1..=10_000, &mut dialplan.max_functions);
+    section.number("max_expr_depth", 8..=256, &mut dialplan.max_expr_depth);
+    section.number("max_call_levels", 4..=256, &mut dialplan.max_call_levels);
+    section.number("max_variables", 16..=10_000, &mut dialplan.max_variables);
+    section.number("max_operations", 1_000..=1_000_000_000, &mut dialplan.max_operations);
+    section.number("slice_operations", 256..=1_000_000, &mut dialplan.slice_operations);
+    section.number("slice_usecs", 50..=100_000, &mut dialplan.slice_usecs);
+    section.number("max_script_secs", 1..=3_600, &mut dialplan.max_script_secs);
+    section.number("max_run_secs", 1..=86_400, &mut dialplan.max_run_secs);
+    section.number("max_memory_bytes", 65_536..=1 << 30, &mut dialplan.max_memory_bytes);
+    section.number("max_memory_total_bytes", 1 << 20..=1 << 40, &mut dialplan.max_memory_total_bytes);
+    section.number("max_string_bytes", 256..=1 << 24, &mut dialplan.max_string_bytes);
+    section.number("max_array_items", 16..=1_000_000, &mut dialplan.max_array_items);
+    section.number("max_map_items", 16..=1_000_000, &mut dialplan.max_map_items);
+    section.number("max_pattern_bytes", 16..=65_536, &mut dialplan.max_pattern_bytes);
+    section.number("max_match_bytes", 16..=1 << 20, &mut dialplan.max_match_bytes);
+    section.number("max_runs", 1..=10_000_000, &mut dialplan.max_runs);
+    section.number("max_runs_per_user", 1..=10_000_000, &mut dialplan.max_runs_per_user);
+    section.number("max_legs", 1..=1_000, &mut dialplan.max_legs);
+    section.number("max_ring_secs", 1..=3_600, &mut dialplan.max_ring_secs);
+    section.number("max_web_requests", 0..=1_000, &mut dialplan.max_web_requests);
+    section.number("max_callbacks", 0..=100, &mut dialplan.max_callbacks);
+    section.number("max_questions", 0..=100_000, &mut dialplan.max_questions);
+    section.number("max_log_lines", 0..=100_000, &mut dialplan.max_log_lines);
+    section.number("max_log_line_bytes", 80..=65_536, &mut dialplan.max_log_line_bytes);
+    section.number("max_headers", 0..=100, &mut dialplan.max_headers);
+    section.number("max_stack_bytes", 65_536..=1 << 24, &mut dialplan.max_stack_bytes);
+}
+
+fn health(section: &mut Section<'_>, health: &mut Health) {
+    section.number("interval_secs", 1..=3_600, &mut health.interval_secs);
+    section.number("timeout_secs", 1..=60, &mut health.timeout_secs);
+    section.number("failures", 1..=100, &mut health.failures);
+    section.number("successes", 1..=100, &mut health.successes);
+}
+
+fn supervisor(section: &mut Section<'_>, supervisor: &mut Supervisor) {
+    section.number("restart_min_msecs", 10..=60_000, &mut supervisor.restart_min_msecs);
+    section.number("restart_max_secs", 1..=3_600, &mut supervisor.restart_max_secs);
+    section.number("steady_secs", 1..=3_600, &mut supervisor.steady_secs);
+    section.number("start_secs", 1..=3_600, &mut supervisor.start_secs);
+    section.number("silence_secs", 2..=3_600, &mut supervisor.silence_secs);
+    section.number("drain_secs", 0..=3_600, &mut supervisor.drain_secs);
+    section.number("nice", 0..=19, &mut supervisor.nice);
+    section.number("last_words", 16..=1 << 20, &mut supervisor.last_words);
 }
 
 fn udp(section: &mut Section<'_>, udp: &mut Udp) {
@@ -183,6 +331,15 @@ fn user_agent_rule(section: &mut Section<'_>, default: (u32, u32)) -> Option<Use
     Some(UserAgentRule { pattern: pattern?, min_expires_secs: min, max_expires_secs: max })
 }
 
+fn web(section: &mut Section<'_>, web: &mut Web) {
+    section.number("timeout_secs", 1..=60, &mut web.timeout_secs);
+    section.number("max_body_bytes", 1_024..=1 << 20, &mut web.max_body_bytes);
+    section.number("max_redirects", 0..=10, &mut web.max_redirects);
+    section.number("max_waiting", 1..=65_536, &mut web.max_waiting);
+    section.number("threads", 1..=64, &mut web.threads);
+    section.texts("allow", &mut web.allow, network);
+}
+
 fn journal(section: &mut Section<'_>, journal: &mut Journal) {
     section.number("segment_bytes", 1 << 20..=1 << 40, &mut journal.segment_bytes);
     section.number("group_bytes", 4_096..=1 << 26, &mut journal.group_bytes);
@@ -271,14 +428,44 @@ pub(crate) fn host(text: &str) -> Result<String, Wrong> {
 const MAX_DATA_DIR_OCTETS: usize = 107 - "/control.sock".len();
 
 fn absolute(text: &str) -> Result<PathBuf, Wrong> {
-    if !Path::new(text).is_absolute() {
-        return Err(Wrong::new(format!("`{text}` is no absolute path"), "begin it with `/`; `~` is not expanded"));
+    match Path::new(text).is_absolute() {
+        true => Ok(PathBuf::from(text)),
+        false => Err(Wrong::new(format!("`{text}` is no absolute path"), "begin it with `/`; `~` is not expanded")),
     }
-    if text.len() > MAX_DATA_DIR_OCTETS {
-        let mend = format!("use at most {MAX_DATA_DIR_OCTETS} octets, so that its control socket can be named");
-        return Err(Wrong::new(format!("this path has {} octets", text.len()), mend));
+}
+
+fn short(path: PathBuf) -> Result<PathBuf, Wrong> {
+    match path.as_os_str().len() {
+        0..=MAX_DATA_DIR_OCTETS => Ok(path),
+        octets => {
+            let mend = format!("use at most {MAX_DATA_DIR_OCTETS} octets, so that its control socket can be named");
+            Err(Wrong::new(format!("this path has {octets} octets"), mend))
+        }
     }
-    Ok(PathBuf::from(text))
+}
+
+/// What a branch and a token of ours can carry.
+fn app_name(text: &str) -> Result<String, Wrong> {
+    let is_name = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if text.is_empty() || text.len() > App::MAX_NAME || !is_name(text) {
+        let mend = format!("use 1 to {} small letters, digits and hyphens", App::MAX_NAME);
+        return Err(Wrong::new(format!("`{text}` is no name of an application server"), mend));
+    }
+    match App::RESERVED.contains(&text) {
+        true => Err(Wrong::new(format!("`{text}` is the name of another process of ours"), "choose another one")),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// Where a server elsewhere is.
+fn server_uri(text: &str) -> Result<String, Wrong> {
+    match Uri::parse(text.as_bytes()).and_then(Uri::sip) {
+        Ok(uri) if uri.user.is_none() && uri.headers().is_empty() => Ok(text.to_owned()),
+        _ => {
+            let mend = "give one without a user, such as `sip:192.0.2.7:5060`";
+            Err(Wrong::new(format!("`{text}` is no SIP URI of a server"), mend))
+        }
+    }
 }
 
 fn network(text: &str) -> Result<Network, Wrong> {

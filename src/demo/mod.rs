@@ -1,8 +1,8 @@
 //! A switch on loopback, two phones and a call, to show that it works.
 //!
 //! The switch is the real one ([`Switch`]), with accounts in a directory of its own; the phones ([`phone`]) speak to it
-//! over UDP. Every message of the first call is printed as it flows; some hundred more calls, which are not, give the
-//! latencies.
+//! over UDP. Alice's calls run through a dial plan of hers. Every message of the first call is printed as it flows; some hundred
+//! more calls, which are not, give the latencies.
 #![expect(clippy::disallowed_methods, reason = "the demonstration is at the edge: it reads the clock")]
 
 mod ladder;
@@ -10,7 +10,7 @@ mod phone;
 
 use crate::{
     accounts::{Account, Aor, Database},
-    config::{Config, Listen, Shards},
+    config::{Config, Listen, Processes, Shards},
     switch::Switch,
 };
 use anyhow::{Context, ensure};
@@ -23,9 +23,13 @@ use std::{
     path::{Path, PathBuf},
     time::Instant,
 };
+use store::Direction;
 
 const DOMAIN: &str = "demo.invalid";
 const PASSWORD: &str = "correct horse";
+
+/// Alice's plan. Carol has no phone, so the call goes on to bob.
+const PLAN: &str = "sys.dial(\"carol\", 10);\nsys.dial(\"bob\", 20);\n";
 
 /// Calls that are only timed.
 const TIMED_CALLS: u32 = 300;
@@ -34,14 +38,16 @@ const TIMED_CALLS: u32 = 300;
 pub fn run() -> anyhow::Result<()> {
     let home = Home::new()?;
     let config = config(&home.0);
-    let accounts = ["alice", "bob"].map(|user| {
-        let aor = Aor { user: user.to_owned(), domain: DOMAIN.to_owned() };
-        Account::new(aor, PASSWORD.as_bytes())
-    });
-    Database::open(&config.database())?.add(accounts)?;
-    let switch = Switch::start(config, None).context("starting the switch")?;
+    let aor = |user: &str| Aor { user: user.to_owned(), domain: DOMAIN.to_owned() };
+    let accounts = ["alice", "bob", "carol"].map(|user| Account::new(aor(user), PASSWORD.as_bytes()));
+    let mut database = Database::open(&config.database())?;
+    database.add(accounts)?;
+    database.set_plan(&aor("alice"), "demo", PLAN, &[Direction::Out])?;
+    let switch = Switch::start(config, None, None).context("starting the switch")?;
     let address = *switch.addresses().first().context("the switch has no listener")?;
-    println!("A switch serves {DOMAIN} on {address}, with the accounts alice and bob.\n");
+    println!("A switch serves {DOMAIN} on {address}, with the accounts alice, bob and carol. Alice's dial plan:\n");
+    PLAN.lines().for_each(|line| println!("    {line}"));
+    println!();
     let shown = show(address);
     switch.stopper().drain();
     switch.join()?;
@@ -67,7 +73,9 @@ fn show(address: std::net::SocketAddr) -> anyhow::Result<()> {
         whole.record(started.elapsed().as_micros() as u64)?;
     }
     ensure!(phones.bob.calls_ended == TIMED_CALLS + 1, "bob has seen {} calls end", phones.bob.calls_ended);
-    println!("\nBoth phones registered with digest, alice called bob, and the call was hung up.");
+    println!(
+        "\nBoth phones registered with digest, alice's plan found carol away and called bob, and the call was hung up."
+    );
     println!("{TIMED_CALLS} more calls, in milliseconds:      p50      p90      p99      max");
     for (what, times) in [("INVITE to its 200", &setup), ("INVITE to the BYE's 200", &whole)] {
         let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
@@ -96,7 +104,7 @@ fn config(home: &Path) -> Config {
         ..Config::default()
     };
     config.cores.switch = Shards::Count(2);
-    config.proxy.record_route = true;
+    config.processes = Processes::One;
     config
 }
 

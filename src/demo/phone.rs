@@ -88,6 +88,23 @@ impl Phone {
         Ok(())
     }
 
+    /// The header line that answers the challenge of a 401 or 407 (§22).
+    fn credentials(&self, refused: &Message<'_>, method: Method<'_>, uri: &str) -> anyhow::Result<String> {
+        let (challenge, name) = match status(refused)? {
+            401 => (HeaderName::WwwAuthenticate, "Authorization"),
+            407 => (HeaderName::ProxyAuthenticate, "Proxy-Authorization"),
+            other => bail!("the first {method:?} is answered {other}, not challenged"),
+        };
+        let challenge = Challenge::parse(refused.value(challenge).context("a challenge is missing")?)?;
+        let ha1 = Ha1::new(challenge.algorithm, self.user.as_bytes(), self.domain.as_bytes(), self.password.as_bytes());
+        let covered = Covered { method: method.as_bytes(), uri: uri.as_bytes(), body: b"" };
+        let credentials = challenge.answer(self.user.as_bytes(), &ha1, &covered, 1, b"0a4f113b");
+        let mut line = format!("{name}: ").into_bytes();
+        credentials.context("the algorithm was taken from the challenge")?.write_to(&mut line);
+        line.extend_from_slice(b"\r\n");
+        Ok(String::from_utf8(line)?)
+    }
+
     /// What has arrived, if anything.
     fn receive<'b>(&self, buffer: &'b mut [u8]) -> anyhow::Result<Option<&'b [u8]>> {
         match self.socket.recv_from(buffer) {
@@ -151,19 +168,10 @@ impl Phones {
         let phone = who(self);
         let call_id = format!("register-{}", phone.user);
         let refused = self.transact(who, &call_id, 1, "")?;
-        let (refused, phone) = (parse(&refused.octets)?, who(self));
-        ensure!(status(&refused)? == 401, "the first REGISTER is answered {}, not 401", status(&refused)?);
-        let challenge = refused.value(HeaderName::WwwAuthenticate).context("a 401 without a challenge")?;
-        let challenge = Challenge::parse(challenge)?;
-        let uri = format!("sip:{}", phone.domain);
-        let ha1 =
-            Ha1::new(challenge.algorithm, phone.user.as_bytes(), phone.domain.as_bytes(), phone.password.as_bytes());
-        let covered = Covered { method: b"REGISTER", uri: uri.as_bytes(), body: b"" };
-        let credentials = challenge.answer(phone.user.as_bytes(), &ha1, &covered, 1, b"0a4f113b");
-        let mut authorization = b"Authorization: ".to_vec();
-        credentials.context("the algorithm was taken from the challenge")?.write_to(&mut authorization);
-        authorization.extend_from_slice(b"\r\n");
-        let accepted = self.transact(who, &call_id, 2, &String::from_utf8(authorization)?)?;
+        let phone = who(self);
+        let credentials =
+            phone.credentials(&parse(&refused.octets)?, Method::Register, &format!("sip:{}", phone.domain))?;
+        let accepted = self.transact(who, &call_id, 2, &credentials)?;
         let accepted = parse(&accepted.octets)?;
         ensure!(status(&accepted)? == 200, "REGISTER with credentials is answered {}", status(&accepted)?);
         Ok(())
@@ -191,7 +199,7 @@ impl Phones {
     /// Alice calls bob, he answers, she hangs up. Gives the time to the answer.
     pub fn call(&mut self) -> anyhow::Result<Duration> {
         let alice = &mut self.alice;
-        let (number, via, from) = (alice.next(), alice.via(), alice.aor());
+        let (number, from) = (alice.next(), alice.aor());
         let (to, address) = (self.bob.aor(), alice.address);
         let head = |to: &str, cseq: u32, method: &str| {
             format!(
@@ -200,24 +208,34 @@ impl Phones {
                 address.port()
             )
         };
-        let invite = format!(
-            "INVITE {to} SIP/2.0\r\n{via}{}Contact: <sip:alice@{address}>\r\nContent-Type: application/sdp\r\n\
-             Content-Length: {}\r\n\r\n{SDP}",
-            head(&format!("<{to}>"), 1, "INVITE"),
-            SDP.len()
-        );
+        let invite = |via: &str, cseq: u32, credentials: &str| {
+            format!(
+                "INVITE {to} SIP/2.0\r\n{via}{}Contact: <sip:alice@{address}>\r\n{credentials}\
+                 Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}",
+                head(&format!("<{to}>"), cseq, "INVITE"),
+                SDP.len()
+            )
+        };
         let started = Instant::now();
-        let answer = self.exchange(|phones| &mut phones.alice, invite.as_bytes())?;
+        let via = alice.via();
+        let refused = self.exchange(|phones| &mut phones.alice, invite(&via, 1, "").as_bytes())?;
+        let refused = parse(&refused.octets)?;
+        // §17.1.1.3: the ACK of a failure belongs to the INVITE's transaction.
+        let to_tagged =
+            String::from_utf8_lossy(refused.value(HeaderName::To).context("a 407 without To")?).into_owned();
+        let ack = format!("ACK {to} SIP/2.0\r\n{via}{}Content-Length: 0\r\n\r\n", head(&to_tagged, 1, "ACK"));
+        self.alice.send(self.ladder.as_ref(), ack.as_bytes())?;
+        let (credentials, via) = (self.alice.credentials(&refused, Method::Invite, &to)?, self.alice.via());
+        let answer = self.exchange(|phones| &mut phones.alice, invite(&via, 2, &credentials).as_bytes())?;
         let setup = started.elapsed();
         let answer = parse(&answer.octets)?;
-        ensure!(status(&answer)? == 200, "bob's phone is answered {}", status(&answer)?);
+        ensure!(status(&answer)? == 200, "alice's call is answered {}", status(&answer)?);
 
         // The dialog (§12.1.2): remote target, route set in reverse, remote tag.
         let to = String::from_utf8_lossy(answer.value(HeaderName::To).context("a 200 without To")?).into_owned();
         let contact = answer.addresses(HeaderName::Contact).next().context("a 200 without Contact")??;
         let target = String::from_utf8_lossy(contact.uri).into_owned();
         let mut routes: Vec<_> = answer.addresses(HeaderName::RecordRoute).collect::<Result<_, _>>()?;
-        ensure!(!routes.is_empty(), "the switch has not stayed in the path");
         routes.reverse();
         let mut route = String::new();
         for value in routes {
@@ -227,7 +245,7 @@ impl Phones {
             let via = self.alice.via();
             format!("{method} {target} SIP/2.0\r\n{via}{route}{}Content-Length: 0\r\n\r\n", head(&to, cseq, method))
         };
-        let (ack, bye) = (in_dialog(1, "ACK"), in_dialog(2, "BYE"));
+        let (ack, bye) = (in_dialog(2, "ACK"), in_dialog(3, "BYE"));
         self.alice.send(self.ladder.as_ref(), ack.as_bytes())?;
         let ended = self.exchange(|phones| &mut phones.alice, bye.as_bytes())?;
         let ended = parse(&ended.octets)?;

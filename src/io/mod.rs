@@ -9,6 +9,7 @@
 
 mod edge;
 mod journal;
+mod mapped;
 mod mesh;
 mod ring;
 mod settings;
@@ -24,9 +25,11 @@ mod window;
 
 pub use edge::{Edge, Running, Stopper};
 pub use journal::{Batch, JournalInlet, JournalLink, journal};
+pub use mapped::Mapped;
 pub use settings::{Listener, Settings, StreamSettings};
+pub use socket::Sockets;
 pub(crate) use start::explain_here;
 pub use start::{OLDEST_KERNEL, StartError};
 pub use stats::{Counters, EdgeStats};
-pub use turn::Core;
+pub use turn::{Core, Seed};
 pub use waker::Waker;

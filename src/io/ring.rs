@@ -7,7 +7,7 @@ use super::settings::Settings;
 use super::socket::Name;
 use super::start::{StartError, explain_here};
 use io_uring::types::{BufRingEntry, CancelBuilder, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -257,6 +257,13 @@ impl Submissions<'_> {
         }
         Ok(())
     }
+}
+
+/// Ends what was asked for, which then completes.
+pub(super) fn cancel(ring: &mut Submissions<'_>, op: Op) -> io::Result<()> {
+    let entry = opcode::AsyncCancel::new(op.user_data()).build().user_data(Op::Cancel.user_data());
+    // SAFETY: the operation points nowhere.
+    unsafe { ring.push(entry) }
 }
 
 /// An enter that ran out of time, was interrupted, or must wait for completions to be taken has not failed.

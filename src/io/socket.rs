@@ -1,55 +1,153 @@
 //! Sockets as the edge wants them, and addresses as the kernel writes them.
+//!
+//! [`Sockets`] are all those of a process. Who binds them may give them to a child, which takes them up by their
+//! descriptors: what the kernel has queued on them waits there from one process to the next.
 
 use super::settings::{Listener, Settings};
 use super::start::StartError;
-use rustix::net::sockopt;
+use rustix::net::{RecvFlags, recv, sockopt};
 use sip::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::thread;
 use std::time::Duration;
 
 /// Connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
+/// Octets of the longest datagram.
+const LONGEST_DATAGRAM: usize = 65_535;
+
 /// How often, and after which time each, a port in use is tried again.
 const RETRIES: u32 = 20;
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What is bound, each listener at its number; none where an optional one was left out.
-pub(crate) struct Bound {
+/// What is bound, each listener at its number; none where one was left out.
+pub struct Sockets {
     /// A port that was 0 is told as chosen.
     pub(crate) listeners: Vec<Option<(Transport, SocketAddr)>>,
     /// By shard, then by listener.
-    pub(crate) sockets: Vec<Vec<Option<Socket>>>,
+    pub(crate) of_shards: Vec<Vec<Option<Socket>>>,
 }
 
-/// Binds one socket a listener for each shard.
-pub(crate) fn bind_all(settings: &Settings) -> Result<Bound, StartError> {
-    let mut sockets: Vec<Vec<Option<Socket>>> = (0..settings.shards).map(|_| Vec::new()).collect();
-    let mut listeners = Vec::with_capacity(settings.listeners.len());
-    for &Listener { transport, address, optional } in &settings.listeners {
-        let refuse = |source: io::Error| StartError::Bind { transport, address, source };
-        if !matches!(transport, Transport::Udp | Transport::Tcp) {
-            return Err(StartError::Unserved { transport, address });
-        }
-        // SO_REUSEPORT would let a second switch share the port silently: a socket without it finds one out.
-        let address = match bind_alone(transport, address).and_then(|socket| socket.local_addr()) {
-            Ok(bound) => bound.as_socket().expect("an internet socket has an internet address"),
-            Err(e) if optional && lacks_family(&e) => {
-                sockets.iter_mut().for_each(|of_shard| of_shard.push(None));
-                listeners.push(None);
-                continue;
+impl Sockets {
+    /// Binds one socket a listener for each shard.
+    pub fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let mut sockets = Self::vacant(0, settings.shards);
+        for &Listener { transport, address, optional } in &settings.listeners {
+            let refuse = |source: io::Error| StartError::Bind { transport, address, source };
+            if !matches!(transport, Transport::Udp | Transport::Tcp) {
+                return Err(StartError::Unserved { transport, address });
             }
-            Err(e) => return Err(refuse(e)),
-        };
-        for of_shard in &mut sockets {
-            of_shard.push(Some(serve(transport, address, settings).map_err(refuse)?));
+            // SO_REUSEPORT would let a second switch share the port silently: a socket without it finds one out.
+            let address = match bind_alone(transport, address).and_then(|socket| address_of(&socket)) {
+                Ok(address) => address,
+                Err(e) if optional && lacks_family(&e) => {
+                    sockets.of_shards.iter_mut().for_each(|of_shard| of_shard.push(None));
+                    sockets.listeners.push(None);
+                    continue;
+                }
+                Err(e) => return Err(refuse(e)),
+            };
+            for of_shard in &mut sockets.of_shards {
+                of_shard.push(Some(serve(transport, address, true, settings).map_err(refuse)?));
+            }
+            sockets.listeners.push(Some((transport, address)));
         }
-        listeners.push(Some((transport, address)));
+        Ok(sockets)
     }
-    Ok(Bound { listeners, sockets })
+
+    /// No socket: the first `listeners` numbers are left out.
+    pub fn vacant(listeners: usize, shards: u16) -> Self {
+        let of_shards = (0..shards).map(|_| (0..listeners).map(|_| None).collect()).collect();
+        Self { listeners: vec![None; listeners], of_shards }
+    }
+
+    /// Adds a listener on which processes of this machine meet: datagrams on loopback, each shard on a port of its own.
+    /// Gives the shards' addresses; the listener is known by the first.
+    pub fn add_hop(&mut self, settings: &Settings) -> Result<Vec<SocketAddr>, StartError> {
+        let (transport, any) = (Transport::Udp, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let refuse = |source: io::Error| StartError::Bind { transport, address: any, source };
+        let mut addresses = Vec::with_capacity(self.of_shards.len());
+        for of_shard in &mut self.of_shards {
+            let socket = serve(transport, any, false, settings).map_err(refuse)?;
+            addresses.push(address_of(&socket).map_err(refuse)?);
+            of_shard.push(Some(socket));
+        }
+        self.listeners.push(addresses.first().map(|&address| (transport, address)));
+        Ok(addresses)
+    }
+
+    /// What is served, each listener at its number. A port that was 0 is told as the kernel chose it.
+    pub fn listeners(&self) -> &[Option<(Transport, SocketAddr)>] {
+        &self.listeners
+    }
+
+    /// The descriptors, by shard, then by listener. They close on exec(2).
+    pub fn descriptors(&self) -> Vec<Vec<Option<RawFd>>> {
+        let of_shard =
+            |sockets: &Vec<Option<Socket>>| sockets.iter().map(|s| s.as_ref().map(AsRawFd::as_raw_fd)).collect();
+        self.of_shards.iter().map(of_shard).collect()
+    }
+
+    /// Takes up what another process has bound and left to this one.
+    ///
+    /// # Safety
+    /// Nothing else in this process owns one of the descriptors that are open.
+    pub unsafe fn inherit(
+        listeners: Vec<Option<(Transport, SocketAddr)>>,
+        descriptors: &[Vec<Option<RawFd>>],
+    ) -> io::Result<Self> {
+        // SAFETY: the caller's promise.
+        let take = |&descriptor: &Option<RawFd>| descriptor.map(|fd| unsafe { inherit(fd) }).transpose();
+        let of_shard = |of_shard: &Vec<Option<RawFd>>| of_shard.iter().map(take).collect::<io::Result<Vec<_>>>();
+        let of_shards = descriptors.iter().map(of_shard).collect::<io::Result<Vec<_>>>()?;
+        if of_shards.is_empty() || of_shards.iter().any(|of_shard| of_shard.len() != listeners.len()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "each shard has a socket for each listener"));
+        }
+        Ok(Self { listeners, of_shards })
+    }
+
+    /// Discards what waits on the datagram sockets: nobody wants an answer to it any more.
+    pub fn discard_waiting(&self) {
+        for socket in self.of_shards.iter().flatten().flatten() {
+            while recv(socket, &mut [0; 1], RecvFlags::DONTWAIT).is_ok() {}
+        }
+    }
+}
+
+impl Sockets {
+    /// Passes on what waits on each shard's datagram sockets, to the address of that shard in `to`.
+    pub fn pass_waiting_on(&self, to: &[SocketAddr]) {
+        let mut buffer = [0; LONGEST_DATAGRAM];
+        for (of_shard, to) in self.of_shards.iter().zip(to) {
+            for socket in of_shard.iter().flatten() {
+                while let Ok((_, octets)) = recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
+                    // What cannot be sent is lost as datagrams are; its sender sends it again.
+                    let _ = socket.send_to(&buffer[..octets], &(*to).into());
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Nothing else owns the descriptor, if it is open.
+unsafe fn inherit(descriptor: RawFd) -> io::Result<Socket> {
+    if descriptor < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: it is not -1, and borrowed for this one call, which finds out whether it is open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: it is open, and nobody else's.
+    Ok(unsafe { Socket::from_raw_fd(descriptor) })
+}
+
+fn address_of(socket: &Socket) -> io::Result<SocketAddr> {
+    Ok(socket.local_addr()?.as_socket().expect("an internet socket has an internet address"))
 }
 
 /// A switch that was killed a moment ago still has its ports: the kernel takes its rings apart by and by.
@@ -69,8 +167,8 @@ fn lacks_family(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn serve(transport: Transport, address: SocketAddr, settings: &Settings) -> io::Result<Socket> {
-    let socket = bind(transport, address, true)?;
+fn serve(transport: Transport, address: SocketAddr, shared: bool, settings: &Settings) -> io::Result<Socket> {
+    let socket = bind(transport, address, shared)?;
     if transport == Transport::Udp {
         // The forced sizes pass net.core.rmem_max and wmem_max and need CAP_NET_ADMIN; without it those limit us.
         if sockopt::set_socket_recv_buffer_size_force(&socket, settings.receive_octets).is_err() {
@@ -219,11 +317,11 @@ mod tests {
         for transport in [Transport::Udp, Transport::Tcp] {
             let listener = Listener { transport, address: "127.0.0.1:0".parse().unwrap(), optional: false };
             let settings = Settings { listeners: vec![listener], shards: 2, ..Settings::default() };
-            let Bound { listeners, sockets } = bind_all(&settings).unwrap();
-            assert_eq!((sockets.len(), sockets[0].len()), (2, 1));
-            let (_, address) = listeners[0].unwrap();
+            let sockets = Sockets::bind(&settings).unwrap();
+            assert_eq!((sockets.of_shards.len(), sockets.of_shards[0].len()), (2, 1));
+            let (_, address) = sockets.listeners[0].unwrap();
             let again = Settings { listeners: vec![Listener { address, ..listener }], ..settings };
-            let refused = bind_all(&again).err().unwrap().to_string();
+            let refused = Sockets::bind(&again).err().unwrap().to_string();
             assert!(refused.contains("another program has it"), "{refused}");
         }
     }
@@ -239,10 +337,10 @@ mod tests {
             listeners: vec![listener("192.0.2.1:0", optional), listener("127.0.0.1:0", false)],
             ..Settings::default()
         };
-        let Bound { listeners, sockets } = bind_all(&with(true)).unwrap();
+        let Sockets { listeners, of_shards } = Sockets::bind(&with(true)).unwrap();
         assert!(listeners[0].is_none() && listeners[1].is_some());
-        assert!(sockets[0][0].is_none() && sockets[0][1].is_some());
-        let refused = bind_all(&with(false)).err().unwrap().to_string();
+        assert!(of_shards[0][0].is_none() && of_shards[0][1].is_some());
+        let refused = Sockets::bind(&with(false)).err().unwrap().to_string();
         assert!(refused.contains("no interface of this machine has this address"), "{refused}");
     }
 }

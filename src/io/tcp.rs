@@ -4,7 +4,7 @@
 //! (§18.1.1 and RFC 5923: a connection is reused for requests to the address it came from, or to an alias of it).
 //! What could not be sent whole and not even begun goes back to the core; what the kernel has taken is the peer's.
 
-use super::ring::{Completion, Op, STREAMS, Submissions};
+use super::ring::{Completion, Op, STREAMS, Submissions, cancel};
 use super::settings::StreamSettings;
 use super::socket;
 use super::stats::Counters;
@@ -748,12 +748,6 @@ fn accept(ring: &mut Submissions<'_>, listener: u16) -> io::Result<()> {
         .flags(libc::SOCK_CLOEXEC)
         .build()
         .user_data(Op::Accept { listener }.user_data());
-    // SAFETY: the operation points nowhere.
-    unsafe { ring.push(entry) }
-}
-
-fn cancel(ring: &mut Submissions<'_>, op: Op) -> io::Result<()> {
-    let entry = opcode::AsyncCancel::new(op.user_data()).build().user_data(Op::Cancel.user_data());
     // SAFETY: the operation points nowhere.
     unsafe { ring.push(entry) }
 }

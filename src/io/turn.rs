@@ -27,8 +27,17 @@ use std::time::{Duration, Instant, SystemTime};
 /// A shard that nothing happens to takes a turn this often, so that its figures stay fresh.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a drain takes at most that another process waits for.
+const BRIEF_DRAIN: Duration = Duration::from_millis(250);
+
+/// How often a shard that drains looks whether the others still have something for it.
+const DRAIN_STEP: Duration = Duration::from_millis(2);
+
 /// What a shard runs: the agents, as one state machine. It does no I/O; all that it wants done goes to `out`.
-pub trait Core: Send + 'static {
+pub trait Core: 'static {
+    /// Takes up what other threads have left for this shard. Each turn begins with it.
+    fn handle_orders<'t>(&mut self, _now: Now, _out: &mut Outbox<'t>) {}
+
     /// Handles all messages of one turn. They are in the order of their arrival, by source; the core may choose another
     /// (in-dialog before new ones).
     fn handle_batch<'t>(&mut self, now: Now, batch: &[Received<'t>], out: &mut Outbox<'t>);
@@ -52,6 +61,23 @@ pub trait Core: Send + 'static {
 
     /// The turn is over: the moment to publish figures.
     fn handle_turn_end(&mut self) {}
+}
+
+/// What becomes a core on the shard's thread, where that cannot come from another thread.
+pub trait Seed: Send + 'static {
+    /// What it becomes.
+    type Core: Core;
+
+    /// Becomes it.
+    fn grow(self) -> Self::Core;
+}
+
+impl<C: Core + Send> Seed for C {
+    type Core = C;
+
+    fn grow(self) -> C {
+        self
+    }
 }
 
 /// What a shard is made of, besides its core.
@@ -94,7 +120,9 @@ pub(crate) struct Shard<C: Core> {
     /// What the streams could not send in the turn before.
     returned: Vec<Returned>,
     count: Counters,
-    drain_until: Option<Duration>,
+    drain_began: Option<Duration>,
+    /// Whether the others know that this shard receives no more.
+    told: bool,
 }
 
 impl<C: Core> Shard<C> {
@@ -102,7 +130,7 @@ impl<C: Core> Shard<C> {
     pub(crate) fn new(mut ring: Ring, parts: Parts, core: C) -> io::Result<Self> {
         let window = if ring.waits_for_batches() { parts.batch_window } else { Duration::ZERO };
         let (_, mut submissions) = ring.split();
-        let datagrams = Datagrams::new(&parts.listeners);
+        let mut datagrams = Datagrams::new(&parts.listeners);
         let streams = Streams::new(parts.number, parts.listeners.clone(), parts.directory.clone());
         datagrams.listen(&mut submissions)?;
         streams.listen(&mut submissions)?;
@@ -124,25 +152,34 @@ impl<C: Core> Shard<C> {
             failed: Vec::new(),
             returned: Vec::new(),
             count: Counters::default(),
-            drain_until: None,
+            drain_began: None,
+            told: false,
         })
     }
 
-    /// Takes turns until the shard is stopped and drained; returns the core.
-    pub(crate) fn run(mut self) -> io::Result<C> {
+    /// Takes turns until the shard is stopped and drained.
+    pub(crate) fn run(mut self) -> io::Result<()> {
         while !self.is_drained() {
             self.turn()?;
+            if self.drain_began.is_some() && !self.told && !self.datagrams.is_receiving() {
+                self.parts.stop.receives_no_more();
+                self.told = true;
+            }
         }
-        Ok(self.core)
+        Ok(())
     }
 
     fn is_drained(&self) -> bool {
-        let pending = self.streams.is_pending()
+        let Some(began) = self.drain_began else { return false };
+        let limit = if self.parts.stop.is_brief() { BRIEF_DRAIN } else { self.parts.drain };
+        // Who still receives may pass something on to us.
+        let pending = self.parts.stop.is_receiving()
+            || self.parts.inward.has_more()
+            || self.streams.is_pending()
             || !self.returned.is_empty()
             || !self.records.is_empty()
             || self.parts.journal.as_ref().is_some_and(JournalLink::is_pending);
-        let Some(until) = self.drain_until else { return false };
-        !pending || self.parts.started.elapsed() >= until || self.parts.stop.is_immediate()
+        !pending || self.parts.started.elapsed() >= began + limit || self.parts.stop.is_immediate()
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -176,6 +213,7 @@ impl<C: Core> Shard<C> {
         }
 
         // Handle.
+        core.handle_orders(now, &mut out);
         if !arrivals.batch.is_empty() {
             core.handle_batch(now, &arrivals.batch, &mut out);
         }
@@ -192,8 +230,9 @@ impl<C: Core> Shard<C> {
         if core.next_timeout().is_some_and(|due| due <= now.monotonic) {
             core.handle_timeout(now, &mut out);
         }
-        if self.drain_until.is_none() && parts.stop.is_asked() {
-            self.drain_until = Some(now.monotonic + parts.drain);
+        if self.drain_began.is_none() && parts.stop.is_asked() {
+            self.drain_began = Some(now.monotonic);
+            datagrams.stop_receiving(&mut ring)?;
             streams.stop_accepting(&mut ring)?;
         }
 
@@ -241,14 +280,15 @@ impl<C: Core> Shard<C> {
 
         // Send, and wait.
         self.window.note(now.monotonic, arrived.len());
-        let due = [core.next_timeout(), streams.next_timeout(), self.drain_until].into_iter().flatten().min();
-        let until_due = due.map_or(LONGEST_WAIT, |due| due.saturating_sub(now.monotonic).min(LONGEST_WAIT));
+        let due = [core.next_timeout(), streams.next_timeout()].into_iter().flatten().min();
+        let longest = if self.drain_began.is_some() { DRAIN_STEP } else { LONGEST_WAIT };
+        let until_due = due.map_or(longest, |due| due.saturating_sub(now.monotonic).min(longest));
         parts.waker.prepare_to_sleep();
         let has_more = until_due.is_zero()
             || streams.has_returned()
             || parts.inward.has_more()
             || parts.journal.as_ref().is_some_and(JournalLink::has_settlement)
-            || self.drain_until.is_none() && parts.stop.is_asked()
+            || self.drain_began.is_none() && parts.stop.is_asked()
             || parts.stop.is_immediate();
         let wait = if has_more { Wait::No } else { self.window.wait(until_due) };
         let (completions, failed) = (&mut self.completions, &mut self.failed);

@@ -3,7 +3,7 @@
 //! A send names the slices of a message where they lie; the kernel gathers them. Nothing is copied and nothing is
 //! allocated per message.
 
-use super::ring::{Completion, DATAGRAMS, Op, SUBMISSIONS, Submissions, Wait};
+use super::ring::{Completion, DATAGRAMS, Op, SUBMISSIONS, Submissions, Wait, cancel};
 use super::socket::Name;
 use super::stats::Counters;
 use agent::{Flow, ListenerId, Outgoing, Received};
@@ -22,6 +22,9 @@ pub(crate) struct Datagrams {
     /// What every multishot receive asks for: a name and no control data.
     wanted: Box<libc::msghdr>,
     sends: SendTable,
+    /// Multishot receives that the kernel runs.
+    receives: usize,
+    stopping: bool,
 }
 
 /// What the kernel reads while it runs the sends of one enter.
@@ -45,15 +48,28 @@ impl Datagrams {
             slices: Vec::with_capacity(SLICES),
             used: 0,
         };
-        Self { listeners, wanted, sends }
+        Self { listeners, wanted, sends, receives: 0, stopping: false }
     }
 
     /// Starts to receive on every listener.
-    pub(crate) fn listen(&self, ring: &mut Submissions<'_>) -> io::Result<()> {
-        (0..)
-            .zip(&self.listeners)
-            .filter(|(_, l)| l.is_some())
-            .try_for_each(|(listener, _)| self.receive(ring, listener))
+    pub(crate) fn listen(&mut self, ring: &mut Submissions<'_>) -> io::Result<()> {
+        self.receives = self.ours().count();
+        self.ours().try_for_each(|listener| self.receive(ring, listener))
+    }
+
+    /// Receives no more: what comes from now on stays in the sockets, for who reads them next.
+    pub(crate) fn stop_receiving(&mut self, ring: &mut Submissions<'_>) -> io::Result<()> {
+        self.stopping = true;
+        self.ours().try_for_each(|listener| cancel(ring, Op::ReceiveDatagram { listener }))
+    }
+
+    /// Whether the kernel may still put a datagram into a buffer of ours.
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.receives > 0
+    }
+
+    fn ours(&self) -> impl Iterator<Item = u16> {
+        (0..).zip(&self.listeners).filter(|(_, listener)| listener.is_some()).map(|(number, _)| number)
     }
 
     fn receive(&self, ring: &mut Submissions<'_>, listener: u16) -> io::Result<()> {
@@ -66,15 +82,17 @@ impl Datagrams {
 
     /// Takes a completed receive: a datagram, or nothing if it carries none.
     pub(crate) fn received<'t>(
-        &self,
+        &mut self,
         ring: &mut Submissions<'_>,
         listener: u16,
         completion: &Completion,
         octets: &'t [u8],
         count: &mut Counters,
     ) -> io::Result<Option<Received<'t>>> {
-        if !completion.more {
-            self.receive(ring, listener)?;
+        match completion.more {
+            true => {}
+            false if self.stopping => self.receives -= 1,
+            false => self.receive(ring, listener)?,
         }
         let Ok(out) = types::RecvMsgOut::parse(octets, &self.wanted) else {
             return Ok(None);

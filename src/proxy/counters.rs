@@ -5,6 +5,20 @@ agent::counters! {
     forwarded_requests,
     /// Responses forwarded.
     forwarded_responses,
+    /// Requests handed to application servers.
+    served_requests,
+    /// Responses handed to application servers.
+    served_responses,
+    /// Messages of application servers that were sent.
+    originated,
+    /// Messages of application servers that nobody could read.
+    unreadable_posts,
+    /// Messages on the hop between processes that no process of ours has sealed.
+    unsealed,
+    /// Users looked up for application servers.
+    lookups,
+    /// Requests told 503 because no application server for them was well.
+    unserved,
     /// Requests answered by us, whatever with.
     answered,
     /// Requests that broke the grammar and were answered.

@@ -7,18 +7,13 @@
 //! tells which side sent it, whatever address a NAT gives him now: the caller has it in From, the callee in To. A request
 //! without a tag in To is in no dialog, so the token gives it no right.
 
-use agent::{ConnectionId, Flow, ListenerId, Seal, Secret};
+use super::flow_text;
+use agent::{Flow, Seal, Secret};
 use arrayvec::ArrayVec;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sip::{Octets, Request, Transport};
-use std::net::{IpAddr, SocketAddr};
+use sip::{Octets, Request};
 
-/// Octets of a packed flow at most: kind, listener, IPv6 address, port, connection.
-const MAX_PACKED: usize = 1 + 2 + 16 + 2 + 10;
-/// Characters of it in base64.
-const MAX_FLOW_TEXT: usize = MAX_PACKED.div_ceil(3) * 4;
 /// Characters of two flows with the dot between.
-const MAX_TEXT: usize = 2 * MAX_FLOW_TEXT + 1;
+const MAX_TEXT: usize = 2 * flow_text::MAX_LEN + 1;
 
 /// Where the ends of a dialog are reached; `None` where its Contact tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,9 +46,9 @@ impl DialogTokens {
     /// Writes the token for the dialog that `request` begins.
     pub fn write(&self, request: &Request<'_>, flows: &DialogFlows, out: &mut impl Octets) {
         let mut text = ArrayVec::<u8, MAX_TEXT>::new();
-        put_flow(flows.caller.as_ref(), &mut text);
+        flow_text::put(flows.caller.as_ref(), &mut text);
         text.push(b'.');
-        put_flow(flows.callee.as_ref(), &mut text);
+        flow_text::put(flows.callee.as_ref(), &mut text);
         out.put(&self.seal.seal(&[request.call_id, request.from.tag.unwrap_or_default(), &text]));
         out.put(&text);
     }
@@ -72,76 +67,15 @@ impl DialogTokens {
         } else {
             return None;
         };
-        Some(Dialog { towards: take_flow(towards)? })
+        Some(Dialog { towards: flow_text::take(towards)? })
     }
-}
-
-fn put_flow(flow: Option<&Flow>, out: &mut ArrayVec<u8, MAX_TEXT>) {
-    let Some(flow) = flow else { return out.push(b'-') };
-    let mut packed = ArrayVec::<u8, MAX_PACKED>::new();
-    packed.push(kind(flow));
-    packed.extend(flow.listener.0.to_be_bytes());
-    match flow.peer.ip() {
-        IpAddr::V4(v4) => packed.extend(v4.octets()),
-        IpAddr::V6(v6) => packed.extend(v6.octets()),
-    }
-    packed.extend(flow.peer.port().to_be_bytes());
-    if let Some(c) = flow.connection {
-        packed.extend(c.shard.to_be_bytes());
-        packed.extend(c.slot.to_be_bytes());
-        packed.extend(c.generation.to_be_bytes());
-    }
-    let mut text = [0; MAX_FLOW_TEXT];
-    let length = URL_SAFE_NO_PAD.encode_slice(&packed, &mut text).expect("the buffer holds the longest flow");
-    out.extend(text[..length].iter().copied());
-}
-
-const TRANSPORTS: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
-const V6: u8 = 0x10;
-const CONNECTED: u8 = 0x20;
-
-fn kind(flow: &Flow) -> u8 {
-    let transport = TRANSPORTS.iter().position(|&t| t == flow.transport).expect("the list holds every transport");
-    transport as u8 | if flow.peer.is_ipv6() { V6 } else { 0 } | if flow.connection.is_some() { CONNECTED } else { 0 }
-}
-
-/// `None` is a fault, `Some(None)` the dash.
-fn take_flow(text: &[u8]) -> Option<Option<Flow>> {
-    if text == b"-" {
-        return Some(None);
-    }
-    let mut packed = [0; MAX_FLOW_TEXT];
-    let length = URL_SAFE_NO_PAD.decode_slice(text, &mut packed).ok()?;
-    let mut rest = &packed[..length];
-    let [kind] = take(&mut rest)?;
-    let transport = *TRANSPORTS.get(usize::from(kind & 0x0f))?;
-    let listener = ListenerId(u16::from_be_bytes(take(&mut rest)?));
-    let ip = match kind & V6 {
-        0 => IpAddr::from(take::<4>(&mut rest)?),
-        _ => IpAddr::from(take::<16>(&mut rest)?),
-    };
-    let peer = SocketAddr::new(ip, u16::from_be_bytes(take(&mut rest)?));
-    let mut connection = None;
-    if kind & CONNECTED != 0 {
-        connection = Some(ConnectionId {
-            shard: u16::from_be_bytes(take(&mut rest)?),
-            slot: u32::from_be_bytes(take(&mut rest)?),
-            generation: u32::from_be_bytes(take(&mut rest)?),
-        });
-    }
-    rest.is_empty().then_some(Some(Flow { listener, transport, peer, connection }))
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, behind) = rest.split_first_chunk::<N>()?;
-    *rest = behind;
-    Some(*taken)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sip::{Limits, Message};
+    use agent::{ConnectionId, ListenerId};
+    use sip::{Limits, Message, Transport};
 
     fn flow(peer: &str, connection: Option<ConnectionId>) -> Flow {
         let transport = if connection.is_some() { Transport::Tcp } else { Transport::Udp };

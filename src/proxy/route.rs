@@ -63,9 +63,8 @@ impl<'b> Routed<'b> {
             && let Ok(Uri::Sip(uri)) = top.parse_uri()
             && let Some(user) = own(settings, &uri)
         {
-            routed.dialog = routed.dialog.or_else(|| settings.dialogs.open(request, user?));
-            routed.routes.remove(0);
-            routed.popped += 1;
+            routed.dialog = routed.dialog.or_else(|| settings.keys.dialogs.open(request, user?));
+            routed.take_first();
         }
         Ok(routed)
     }
@@ -75,7 +74,7 @@ impl<'b> Routed<'b> {
         if let Some(last) = self.routes.last()
             && let Uri::Sip(uri) = self.uri
             && let Some(Some(token)) = own(settings, &uri)
-            && let Some(dialog) = settings.dialogs.open(request, token)
+            && let Some(dialog) = settings.keys.dialogs.open(request, token)
         {
             self.dialog = Some(dialog);
             (self.uri, self.raw_uri, self.uri_changed) = (last.parse_uri()?, last.uri, true);
@@ -83,6 +82,12 @@ impl<'b> Routed<'b> {
             self.last_taken = true;
         }
         Ok(())
+    }
+
+    /// Takes the topmost Route that is left, which was for us.
+    pub fn take_first(&mut self) {
+        self.routes.remove(0);
+        self.popped += 1;
     }
 
     /// The flow that our own token leads to, where no Route tells another way.
@@ -141,7 +146,7 @@ impl<'b> Routed<'b> {
 }
 
 /// The user part of a URI that names us as a route, if it does.
-fn own<'b>(settings: &Settings, uri: &SipUri<'b>) -> Option<Option<&'b [u8]>> {
+pub(super) fn own<'b>(settings: &Settings, uri: &SipUri<'b>) -> Option<Option<&'b [u8]>> {
     let port = uri.port.unwrap_or_else(|| uri.transport().ok().flatten().unwrap_or(Transport::Udp).default_port());
     let is_own = settings.listeners.is_own(&uri.host, port) || settings.domains.local(&uri.host, uri.port).is_some();
     is_own.then_some(uri.user)

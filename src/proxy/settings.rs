@@ -1,10 +1,12 @@
 //! What the proxy is told: by the configuration, by the machine.
 
-use super::{branch::Branches, dialog::DialogTokens, listeners::Listeners, names::Names};
+use super::{
+    apps::Apps, branch::Branches, dialog::DialogTokens, listeners::Listeners, names::Names, sealed::HopTokens,
+};
 use crate::config::Network;
-use agent::{Domains, Secret};
-use sip::Limits;
-use std::net::IpAddr;
+use agent::{AppToken, Domains, Flow, ListenerId, Secret, ShardHash};
+use sip::{Limits, Transport};
+use std::net::{IpAddr, SocketAddr};
 
 /// The proxy's part of the configuration, the same on every shard. Replaced as a whole by a reload.
 pub struct Settings {
@@ -26,10 +28,12 @@ pub struct Settings {
     pub retry_after_secs: u32,
     /// New requests that one turn takes on; the rest is told to come back.
     pub new_requests_per_turn: usize,
-    /// Computes branches.
-    pub branches: Branches,
-    /// Seals dialogs.
-    pub dialogs: DialogTokens,
+    /// The application servers.
+    pub apps: Apps,
+    /// The socket on which processes of ours meet, behind those of `listeners`.
+    pub hop: ListenerId,
+    /// What is derived from the secret.
+    pub keys: Keys,
 }
 
 impl Settings {
@@ -37,9 +41,37 @@ impl Settings {
     pub fn may_relay(&self, source: IpAddr) -> bool {
         self.relay_from.iter().any(|network| network.contains(source))
     }
+
+    /// The flow to a process of ours that receives at `peer`.
+    pub fn hop_to(&self, peer: SocketAddr) -> Flow {
+        Flow { listener: self.hop, transport: Transport::Udp, peer, connection: None }
+    }
 }
 
-/// The keys that the proxy derives from the cluster's secret.
-pub fn keys(secret: &Secret) -> (Branches, DialogTokens) {
-    (Branches::new(secret), DialogTokens::new(secret))
+/// What the proxy derives from the cluster's secret.
+#[derive(Clone)]
+pub struct Keys {
+    /// Computes branches.
+    pub branches: Branches,
+    /// Seals dialogs.
+    pub dialogs: DialogTokens,
+    /// Seals the Contacts of application servers.
+    pub tokens: AppToken,
+    /// Seals what processes of ours tell each other.
+    pub hops: HopTokens,
+    /// Whose Call-ID it is.
+    pub hash: ShardHash,
+}
+
+impl Keys {
+    /// Those of the cluster that shares `secret`.
+    pub fn new(secret: &Secret) -> Self {
+        Self {
+            branches: Branches::new(secret),
+            dialogs: DialogTokens::new(secret),
+            tokens: AppToken::new(secret),
+            hops: HopTokens::new(secret),
+            hash: ShardHash::new(secret),
+        }
+    }
 }

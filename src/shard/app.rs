@@ -1,0 +1,481 @@
+//! The core of an application server with a process of its own: no proxy, no registrar, one hop to the switch.
+//!
+//! Everything comes from the switch with a sealed header that tells the flow from outside; it is checked and taken away, and the
+//! server sees what it would see on the switch's own shards. What the server writes goes to the switch with a sealed header
+//! that tells the way. Where a user is reached is asked of the switch too ([`lookups`]). The hop is datagrams on one
+//! machine: what is lost there the transactions of both sides repeat.
+//!
+//! A server that is drained passes on to its successor what belongs to nothing that it has, and serves the calls that it
+//! has. What is to be said for calls that a sudden death leaves without an answer is kept in advance ([`setups`]).
+
+mod lookups;
+pub mod setups;
+
+use super::{
+    AppRules, AppSeat, SideLink, is_new_request,
+    neighbours::{run_due, tell_reports},
+    side::Answered,
+};
+use crate::{
+    figures::Figures,
+    io,
+    proxy::{self, Errand, HopTokens, Probe, sealed},
+};
+use agent::{AppBranch, Flow, ListenerId, Now, Outbox, PLACEHOLDER, Received, ShardHash, Ticket, Way};
+use appserver::{Answer, AppServer, CallLine, Query, QueryId, Surroundings};
+use lookups::Lookups;
+use setups::Setups;
+use sip::{Edit, Message, Method, StartLine, StatusCode, Transport, write};
+use std::{
+    hash::{DefaultHasher, Hasher},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+use store::{KeptCall, put_call};
+
+/// When the last words of a process before are said again, from one time to the next: a datagram may be lost, and nothing
+/// acknowledges them.
+const REPEATS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+agent::counters! {
+    /// Messages that no process of ours has sealed.
+    unsealed,
+    /// Messages of the server that nobody could read.
+    unreadable_posts,
+    /// Users that were looked up.
+    lookups,
+    /// Lookups that the switch did not answer in time.
+    lookups_lost,
+    /// Messages passed on to the successor.
+    passed_to_successor,
+    /// Calls that were being set up when the process before ended, and legs of theirs.
+    bereaved,
+}
+
+/// What a shard of an application server is told while it runs.
+pub enum Order {
+    /// To follow other rules.
+    Rules(Box<AppRules>),
+    /// To take on nothing new but pass it on to the successor, whose shards receive there; without one it is refused.
+    Drain(Vec<SocketAddr>),
+    /// To take up what another process had.
+    Adopt(Estate),
+    /// To end the call of that number, and to say whether there is one.
+    HangUp(u128, mpsc::SyncSender<bool>),
+    /// To say which calls there are.
+    Calls(mpsc::SyncSender<Vec<CallLine>>),
+}
+
+/// What a process that has ended leaves to a shard.
+pub struct Estate {
+    /// Its answered calls.
+    pub calls: Vec<KeptCall>,
+    /// What is to be sent for those that were being set up.
+    pub last_words: Vec<Box<[u8]>>,
+    /// Hears when the calls are kept here.
+    pub kept: mpsc::SyncSender<()>,
+}
+
+/// What such a shard grows from.
+pub struct Seat {
+    /// When it is made.
+    pub now: Now,
+    /// The server's.
+    pub app: AppSeat,
+    /// What it follows until others come.
+    pub rules: AppRules,
+    /// What it is told.
+    pub orders: mpsc::Receiver<Order>,
+    /// Seals of the hop.
+    pub tokens: HopTokens,
+    /// Whose Call-ID it is.
+    pub hash: ShardHash,
+    /// The socket of the hop.
+    pub hop: ListenerId,
+    /// Where the shards of the switch receive.
+    pub switch: Vec<SocketAddr>,
+    /// What scripts ask the edge by.
+    pub side: SideLink,
+    /// Where it keeps what is to be said if this process dies.
+    pub setups: Setups,
+    /// Where it publishes what it counts.
+    pub figures: Arc<Figures>,
+}
+
+impl io::Seed for Seat {
+    type Core = AppShard;
+
+    fn grow(self) -> AppShard {
+        let Self { now, app, rules, orders, tokens, hash, hop, switch, side, setups, figures } = self;
+        let lookups = Lookups::new(app.place.clone(), app.run);
+        AppShard {
+            app: app.grow(now, &rules),
+            link: Link { tokens, hash, hop, switch },
+            rules,
+            lookups,
+            side,
+            successor: Vec::new(),
+            setups,
+            last_words: Vec::new(),
+            repeat_at: None,
+            adopting: Vec::new(),
+            orders,
+            figures,
+            counters: Counters::default(),
+            now,
+        }
+    }
+}
+
+/// The hop to the switch.
+struct Link {
+    tokens: HopTokens,
+    hash: ShardHash,
+    hop: ListenerId,
+    switch: Vec<SocketAddr>,
+}
+
+impl Link {
+    /// The flow to the shard of the switch that owns `call_id`.
+    fn to_switch(&self, call_id: &[u8]) -> Flow {
+        let owner = self.hash.owner(call_id, self.switch.len() as u16);
+        self.to(self.switch[usize::from(owner)])
+    }
+
+    fn to(&self, peer: SocketAddr) -> Flow {
+        Flow { listener: self.hop, transport: Transport::Udp, peer, connection: None }
+    }
+}
+
+/// One shard of an application server with a process of its own.
+pub struct AppShard {
+    app: AppServer,
+    link: Link,
+    rules: AppRules,
+    lookups: Lookups,
+    side: SideLink,
+    /// Who takes what is new; empty while that is we.
+    successor: Vec<SocketAddr>,
+    setups: Setups,
+    /// What a process before had to say, how often it has been said again, and when it is once more.
+    last_words: Vec<Box<[u8]>>,
+    repeat_at: Option<(usize, Duration)>,
+    /// Who wants to know that what was adopted is kept, with the last ticket of that.
+    adopting: Vec<(Ticket, mpsc::SyncSender<()>)>,
+    orders: mpsc::Receiver<Order>,
+    figures: Arc<Figures>,
+    counters: Counters,
+    now: Now,
+}
+
+/// What surrounds the server.
+struct World<'w> {
+    lookups: &'w mut Lookups,
+    rules: &'w AppRules,
+    side: &'w SideLink,
+}
+
+impl Surroundings for World<'_> {
+    fn ask(&mut self, now: Now, id: QueryId, query: &Query<'_>) -> Option<Answer> {
+        match query {
+            Query::Bindings { aor } => {
+                self.lookups.begin(now, id, aor);
+                None
+            }
+            other => self.side.ask(0, id, other),
+        }
+    }
+
+    fn is_trusted(&self, source: IpAddr) -> bool {
+        self.rules.is_trusted(source)
+    }
+}
+
+impl AppShard {
+    fn handle<'t>(&mut self, now: Now, received: &Received<'t>, out: &mut Outbox<'t>) {
+        let opened = sealed::take_source(received.octets, out.arena()).and_then(|(token, octets)| {
+            let message = Message::parse(octets, &self.rules.settings.limits).ok()?;
+            let flow = self.link.tokens.open_source(message.call_id()?, token)?;
+            Some((message, Received { flow, octets, passed: false }))
+        });
+        let Some((message, from_outside)) = opened else {
+            self.counters.unsealed += 1;
+            return;
+        };
+        if !message.is_request()
+            && let Some((id, targets)) = self.lookups.answered(&message, out.arena())
+        {
+            return self.answer(now, id, Answer::Bindings(targets), out);
+        }
+        let successor = self.successor.get(usize::from(self.lookups.place.shard) % self.successor.len().max(1));
+        if let Some(&peer) = successor.filter(|_| !self.app.knows(&message)) {
+            self.counters.passed_to_successor += 1;
+            return out.send(self.link.to(peer), out.arena().alloc([received.octets]));
+        }
+        match setup(&message) {
+            Some(Setup::Begins) => self.keep_refusal(now, &message, from_outside.flow, out),
+            Some(Setup::Ends) => self.setups.forget(transaction(&message)),
+            None => {}
+        }
+        let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
+        self.app.handle_message(now, &from_outside, &message, &mut world, out);
+    }
+
+    fn answer(&mut self, now: Now, id: QueryId, answer: Answer, out: &mut Outbox<'_>) {
+        let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
+        self.app.handle_answer(now, id, answer, &mut world, out);
+    }
+
+    /// Keeps what is to be answered to an INVITE if this process dies before it is: 500, by the next one.
+    fn keep_refusal(&mut self, now: Now, invite: &Message<'_>, flow: Flow, out: &mut Outbox<'_>) {
+        let Some(call_id) = invite.call_id() else { return };
+        let key = transaction(invite);
+        let mut refusal = out.draft();
+        let status = StatusCode::SERVER_INTERNAL_ERROR;
+        let tag = format!("{key:016x}");
+        write::begin_response(&mut refusal, invite, status, status.reason(), tag.as_bytes(), flow.peer);
+        write::finish(&mut refusal, b"");
+        self.keep(now, key, call_id, Way::Response(flow), &refusal, out);
+    }
+
+    /// Keeps a message for the switch to send that way.
+    fn keep(&mut self, now: Now, key: u64, call_id: &[u8], way: Way, octets: &[u8], out: &mut Outbox<'_>) {
+        let Some(start_line) = memchr::memchr(b'\n', octets) else { return };
+        let (start_line, rest) = octets.split_at(start_line + 1);
+        let mut datagram = out.draft();
+        datagram.extend_from_slice(start_line);
+        self.link.tokens.write_errand(call_id, Errand::Post(way), &mut datagram);
+        datagram.extend_from_slice(rest);
+        self.setups.keep(now.monotonic, key, &datagram);
+    }
+
+    /// Sends what the server has written, and asks what it wants to know.
+    fn send_posted(&mut self, now: Now, out: &mut Outbox<'_>) {
+        let limits = self.rules.settings.limits;
+        for posted in &out.take_posted() {
+            let Some((message, call_id)) =
+                Message::parse(posted.octets, &limits).ok().and_then(|m| Some((m.clone(), m.call_id()?)))
+            else {
+                self.counters.unreadable_posts += 1;
+                continue;
+            };
+            match setup(&message) {
+                Some(Setup::Begins) => {
+                    let cancel = transaction::cancel_for(posted.octets);
+                    self.keep(now, transaction(&message), call_id, posted.way, &cancel, out);
+                }
+                Some(Setup::Ends) => self.setups.forget(transaction(&message)),
+                None => {}
+            }
+            let mut way = out.draft();
+            self.link.tokens.write_errand(call_id, Errand::Post(posted.way), &mut way);
+            let mut edit = Edit::new(&message, out.arena());
+            edit.push_lines(way.into_bump_slice());
+            out.send(self.link.to_switch(call_id), edit.finish());
+        }
+        while let Some(call_id) = self.lookups.next_to_send(now) {
+            let mut request = out.draft();
+            self.lookups.write(&call_id, &self.link.tokens, &mut request);
+            self.counters.lookups += 1;
+            out.send_draft(self.link.to_switch(call_id.as_bytes()), request);
+        }
+    }
+
+    fn obey(&mut self, now: Now, out: &mut Outbox<'_>) {
+        while let Ok(order) = self.orders.try_recv() {
+            let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
+            match order {
+                Order::Rules(rules) => {
+                    self.app.configure(rules.settings.clone());
+                    self.rules = *rules;
+                }
+                Order::Drain(successor) => {
+                    self.app.drain(true);
+                    self.successor = successor;
+                }
+                Order::Adopt(estate) => self.adopt(now, estate, out),
+                // Who has asked may have gone.
+                Order::HangUp(number, done) => drop(done.send(self.app.hang_up(now, number, &mut world, out))),
+                Order::Calls(told) => drop(told.send(self.app.calls().collect())),
+            }
+        }
+    }
+}
+
+impl AppShard {
+    /// Takes up what a process before has left, and keeps its calls here too.
+    fn adopt(&mut self, now: Now, estate: Estate, out: &mut Outbox<'_>) {
+        let mut last = None;
+        for call in &estate.calls {
+            if self.app.restore(now, call) {
+                let put = |octets: &mut Vec<u8>| put_call(octets, call.key, call.version, &call.octets);
+                last = Some(out.persist(|octets| put(octets).expect("it was kept before")));
+            } else {
+                tracing::error!(call = call.key, "the record of a call cannot be read");
+            }
+        }
+        match last {
+            Some(ticket) => self.adopting.push((ticket, estate.kept)),
+            // Who has asked may have gone.
+            None => drop(estate.kept.send(())),
+        }
+        self.counters.bereaved += estate.last_words.len() as u64;
+        self.last_words.extend(estate.last_words);
+        if !self.last_words.is_empty() {
+            self.repeat_at = Some((0, now.monotonic));
+        }
+    }
+
+    /// Says what the process before had to say.
+    fn say_last_words(&mut self, now: Now, out: &mut Outbox<'_>) {
+        let Some((times, _)) = self.repeat_at.filter(|(_, at)| *at <= now.monotonic) else { return };
+        let limits = self.rules.settings.limits;
+        for datagram in &self.last_words {
+            let Some(call_id) =
+                Message::parse(datagram, &limits).ok().and_then(|message| message.call_id().map(<[u8]>::to_vec))
+            else {
+                continue;
+            };
+            let octets = &*out.arena().alloc_slice_copy(datagram);
+            out.send(self.link.to_switch(&call_id), out.arena().alloc([octets]));
+        }
+        self.repeat_at = REPEATS.get(times).map(|pause| (times + 1, now.monotonic + *pause));
+        if self.repeat_at.is_none() {
+            self.last_words = Vec::new();
+        }
+    }
+}
+
+/// What a message means for a call that is being set up.
+enum Setup {
+    Begins,
+    Ends,
+}
+
+/// An INVITE outside a dialog begins one, its final response ends it.
+fn setup(message: &Message<'_>) -> Option<Setup> {
+    match message.start_line() {
+        StartLine::Request { method: Method::Invite, .. } if is_new_request(message) => Some(Setup::Begins),
+        StartLine::Request { .. } => None,
+        StartLine::Response { .. } => {
+            let response = message.response().ok()?;
+            (response.cseq.method == Method::Invite && !response.status.is_provisional()).then_some(Setup::Ends)
+        }
+    }
+}
+
+/// What the messages of an INVITE transaction have in common and no other message has (RFC 3261 §17.1.3, §17.2.3).
+fn transaction(message: &Message<'_>) -> u64 {
+    let mut hash = DefaultHasher::new();
+    if let Some(Ok(via)) = message.vias().next() {
+        hash.write(via.branch.unwrap_or_default());
+    }
+    hash.write(message.call_id().unwrap_or_default());
+    hash.write(message.value(sip::HeaderName::CSeq).unwrap_or_default());
+    hash.finish()
+}
+
+impl io::Core for AppShard {
+    fn handle_orders<'t>(&mut self, now: Now, out: &mut Outbox<'t>) {
+        self.now = now;
+        self.obey(now, out);
+        while let Some(Answered { id, answer, .. }) = self.side.next() {
+            self.answer(now, id, answer, out);
+        }
+        self.send_posted(now, out);
+    }
+
+    fn handle_batch<'t>(&mut self, now: Now, batch: &[Received<'t>], out: &mut Outbox<'t>) {
+        for received in batch {
+            self.handle(now, received, out);
+        }
+        self.send_posted(now, out);
+    }
+
+    fn handle_undeliverable<'t>(&mut self, now: Now, _flow: Flow, octets: &'t [u8], out: &mut Outbox<'t>) {
+        if let Some((_, octets)) = sealed::take_errand(octets, out.arena()) {
+            let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
+            self.app.handle_undeliverable(now, octets, &mut world, out);
+        }
+        self.send_posted(now, out);
+    }
+
+    fn handle_settled<'t>(&mut self, now: Now, up_to: Ticket, ok: bool, out: &mut Outbox<'t>) {
+        let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
+        self.app.handle_settled(now, up_to, ok, &mut world, out);
+        for (_, kept) in self.adopting.extract_if(.., |(ticket, _)| ok && *ticket <= up_to) {
+            // Who has asked may have gone.
+            let _ = kept.send(());
+        }
+        self.send_posted(now, out);
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        if self.app.is_ready() {
+            return Some(self.now.monotonic);
+        }
+        let repeat_at = self.repeat_at.map(|(_, at)| at);
+        [self.app.next_timeout(), self.lookups.next_timeout(), repeat_at].into_iter().flatten().min()
+    }
+
+    fn handle_timeout<'t>(&mut self, now: Now, out: &mut Outbox<'t>) {
+        self.now = now;
+        while let Some(id) = self.lookups.next_lost(now) {
+            self.counters.lookups_lost += 1;
+            self.answer(now, id, Answer::Bindings(Vec::new()), out);
+        }
+        let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
+        run_due(&mut self.app, now, &mut world, out);
+        self.say_last_words(now, out);
+        self.send_posted(now, out);
+    }
+
+    fn handle_turn_end(&mut self) {
+        let of = |agent| move |(name, value)| (agent, name, value);
+        let census = self.app.census();
+        let setups = census.calls - census.established + census.relays;
+        let now = [
+            ("appserver", "calls_now", census.calls as u64),
+            ("appserver", "setups_now", setups as u64),
+            ("appserver", "runs_now", census.runs as u64),
+        ];
+        let app = self.app.counters().figures().map(of("appserver"));
+        let transactions = self.app.transaction_counters().figures().map(of("transactions"));
+        self.figures
+            .publish(now.into_iter().chain(app).chain(transactions).chain(self.counters.figures().map(of("hop"))));
+        tell_reports(&mut self.app);
+    }
+}
+
+/// The user whom the switch's prober calls: a real account, whose calls a real plan answers.
+pub mod probe {
+    use super::{PLACEHOLDER, Probe};
+    use std::sync::Arc;
+    use store::{Account, Plan, PlanText};
+
+    /// Its address of record.
+    pub fn aor() -> String {
+        format!("{}@{PLACEHOLDER}", Probe::USER)
+    }
+
+    /// Its account. Nobody knows a password of it: `absent` is no digest.
+    pub fn account(absent: [u8; 32]) -> Account {
+        Account {
+            ha1_md5: absent[..16].try_into().expect("half of 32 octets"),
+            ha1_sha256: absent,
+            ha1_sha512_256: absent,
+            enabled: true,
+            may_relay: false,
+            max_bindings: Some(0),
+            max_expires_secs: None,
+        }
+    }
+
+    /// Its plan.
+    pub fn plan() -> Plan {
+        let source = format!("sys.respond({}, \"Well\");", Probe::ANSWER.get());
+        let text = PlanText { owner: aor().into(), name: "probe".into(), source: source.into(), version: 1 };
+        Plan { text: Arc::new(text), is_in: true, is_out: false }
+    }
+}

@@ -1,0 +1,173 @@
+//! The last words of calls that are being set up: what is to be sent for them if this process dies before they are
+//! answered.
+//!
+//! A call without an answer is in no journal, so the process that follows does not know of it; yet its caller waits, and phones
+//! ring. For each INVITE that comes in there is therefore a final response, and for each that goes out a CANCEL (RFC 3261 §9.1),
+//! written in advance as the datagrams that the switch is to get, in memory that outlives the process ([`Mapped`]). The final
+//! response that is sent, or comes in, takes them away. Writing one costs a copy and no system call.
+//!
+//! ```text
+//! slot     2048 octets: check u64, SipHash-1-3 of what follows; length u16, 0 where it is free; the datagram
+//! ```
+//!
+//! Numbers are little endian. A slot that a dying process has half written fails its check and says nothing.
+
+use crate::io::Mapped;
+use siphasher::sip::SipHasher13;
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    path::Path,
+    time::Duration,
+};
+
+/// Octets of a slot, and of what stands before its datagram.
+const SLOT: usize = 2048;
+const HEAD: usize = 10;
+
+/// The last words of one shard.
+pub struct Setups {
+    memory: Mapped,
+    free: Vec<u32>,
+    taken: HashMap<u64, u32>,
+    /// When each is given up, whatever has become of its call: oldest first.
+    until: VecDeque<(Duration, u64)>,
+    longest: Duration,
+    /// Calls that have none because all slots are taken, or because theirs would be too long.
+    pub unkept: u64,
+}
+
+impl Setups {
+    /// Room for `slots` datagrams in `file`, which is made anew. Each is kept for `longest` at most.
+    pub fn create(file: &Path, slots: u32, longest: Duration) -> io::Result<Self> {
+        Ok(Self {
+            memory: Mapped::create(file, slots as usize * SLOT)?,
+            free: (0..slots).rev().collect(),
+            taken: HashMap::new(),
+            until: VecDeque::new(),
+            longest,
+            unkept: 0,
+        })
+    }
+
+    /// What a process that has ended has left in `file`.
+    pub fn left(file: &Path) -> io::Result<Vec<Box<[u8]>>> {
+        #[expect(clippy::disallowed_methods, reason = "read once, before the shards run")]
+        let octets = match std::fs::read(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read?,
+        };
+        Ok(octets.chunks_exact(SLOT).filter_map(read).collect())
+    }
+
+    /// Keeps a datagram under `key`, which names the transaction.
+    pub fn keep(&mut self, now: Duration, key: u64, datagram: &[u8]) {
+        if self.taken.contains_key(&key) {
+            return;
+        }
+        if self.free.is_empty() {
+            self.give_up(now);
+        }
+        let Some(slot) = self.free.pop_if(|_| datagram.len() <= SLOT - HEAD) else {
+            self.unkept += 1;
+            return;
+        };
+        let place = slot as usize * SLOT;
+        let (head, rest) = self.memory[place..place + SLOT].split_at_mut(HEAD);
+        let length = (datagram.len() as u16).to_le_bytes();
+        rest[..datagram.len()].copy_from_slice(datagram);
+        head[8..].copy_from_slice(&length);
+        head[..8].copy_from_slice(&check(length, datagram).to_le_bytes());
+        self.taken.insert(key, slot);
+        self.until.push_back((now + self.longest, key));
+    }
+
+    /// Forgets what is kept under `key`: the transaction has its final response.
+    pub fn forget(&mut self, key: u64) {
+        let Some(slot) = self.taken.remove(&key) else { return };
+        let place = slot as usize * SLOT;
+        self.memory[place..place + HEAD].fill(0);
+        self.free.push(slot);
+        // What is at the front and done needs no wait for its time.
+        while self.until.front().is_some_and(|(_, key)| !self.taken.contains_key(key)) {
+            self.until.pop_front();
+        }
+    }
+
+    fn give_up(&mut self, now: Duration) {
+        while let Some((_, key)) = self.until.pop_front_if(|(until, _)| *until <= now) {
+            self.forget(key);
+        }
+    }
+}
+
+fn check(length: [u8; 2], datagram: &[u8]) -> u64 {
+    let hasher = SipHasher13::new();
+    hasher.hash(datagram) ^ hasher.hash(&length)
+}
+
+fn read(slot: &[u8]) -> Option<Box<[u8]>> {
+    let (head, rest) = slot.split_first_chunk::<HEAD>()?;
+    let (sealed, length) = head.split_first_chunk::<8>()?;
+    let length: [u8; 2] = length.try_into().ok()?;
+    let datagram = rest.get(..usize::from(u16::from_le_bytes(length))).filter(|datagram| !datagram.is_empty())?;
+    (check(length, datagram) == u64::from_le_bytes(*sealed)).then(|| datagram.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(400);
+
+    fn at(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn what_was_kept_and_not_forgotten_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("setups");
+        assert!(Setups::left(&file).unwrap().is_empty());
+        let mut setups = Setups::create(&file, 4, LONGEST).unwrap();
+        for (key, datagram) in [(1, &b"one"[..]), (2, b"two"), (3, b"three"), (1, b"again")] {
+            setups.keep(at(0), key, datagram);
+        }
+        setups.forget(2);
+        setups.forget(9);
+        let left = Setups::left(&file).unwrap();
+        assert_eq!(left, [Box::from(&b"one"[..]), Box::from(&b"three"[..])]);
+        // Made anew, it has nothing; who had the old one mapped goes on there.
+        let anew = Setups::create(&file, 4, LONGEST).unwrap();
+        setups.keep(at(0), 4, b"four");
+        assert!(Setups::left(&file).unwrap().is_empty());
+        drop(anew);
+    }
+
+    #[test]
+    fn a_slot_that_is_half_written_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("setups");
+        let mut setups = Setups::create(&file, 2, LONGEST).unwrap();
+        setups.keep(at(0), 1, b"BYE sip:x SIP/2.0");
+        for place in 0..HEAD + 17 {
+            setups.memory[place] ^= 1;
+            assert!(Setups::left(&file).unwrap().is_empty(), "octet {place}");
+            setups.memory[place] ^= 1;
+        }
+        assert_eq!(Setups::left(&file).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn full_and_too_long_are_counted_and_the_oldest_are_given_up_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut setups = Setups::create(&dir.path().join("setups"), 2, LONGEST).unwrap();
+        setups.keep(at(0), 1, &[1; SLOT]);
+        (2..5).for_each(|key| setups.keep(at(key), key, b"x"));
+        assert_eq!(setups.unkept, 2);
+        setups.keep(at(403), 5, b"y");
+        assert_eq!(setups.unkept, 2);
+        assert_eq!(setups.taken.len(), 1, "both had been there for too long");
+        assert_eq!(setups.until.len(), 1);
+    }
+}

@@ -1,0 +1,33 @@
+//! What a reload changes, for every shard alike.
+
+use crate::proxy;
+use std::{net::IpAddr, sync::Arc};
+
+/// The rules of the shards of a switch.
+#[derive(Clone)]
+pub struct Rules {
+    /// The proxy's.
+    pub proxy: Arc<proxy::Settings>,
+    /// The registrar's.
+    pub registrar: registrar::Settings,
+    /// Those of application servers on the same shards.
+    pub apps: AppRules,
+    /// How application servers elsewhere are probed.
+    pub health: proxy::Health,
+}
+
+/// The rules of application servers.
+#[derive(Clone)]
+pub struct AppRules {
+    /// Theirs.
+    pub settings: appserver::Settings,
+    /// Sources whose requests are let in as they are.
+    pub trusted: Arc<[crate::config::Network]>,
+}
+
+impl AppRules {
+    /// Whether requests from there are let in as they are.
+    pub fn is_trusted(&self, source: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(source))
+    }
+}

@@ -1,0 +1,107 @@
+//! What scripts ask that takes others' time: the web, their users' keys and values. Threads of the edge answer, and the shard
+//! that has asked finds the answers when it is woken.
+
+use super::neighbours::refused;
+use crate::{
+    accounts::{Aor, KeyValueAnswer, KeyValueQuery, KeyValues},
+    config::Config,
+    io::Waker,
+    web::{Web, WebRequest},
+};
+use appserver::{Answer, Query, QueryId};
+use dialplan::Reply;
+use std::{
+    io,
+    sync::{Arc, mpsc},
+};
+
+/// The services of a process.
+pub struct Side {
+    web: Web,
+    keys: KeyValues,
+}
+
+impl Side {
+    /// Starts their threads.
+    pub fn start(config: &Config) -> io::Result<Self> {
+        Ok(Self { web: Web::start(&config.web)?, keys: KeyValues::start(config.database())? })
+    }
+}
+
+/// A shard's link to them. What is under way they bound themselves, and so are the answers that wait here.
+pub struct SideLink {
+    side: Arc<Side>,
+    waker: Arc<Waker>,
+    answers: mpsc::Sender<Answered>,
+    answered: mpsc::Receiver<Answered>,
+}
+
+/// An answer, and which application server has asked.
+pub struct Answered {
+    /// Its number in the configuration.
+    pub app: usize,
+    /// Names the question.
+    pub id: QueryId,
+    /// The answer.
+    pub answer: Answer,
+}
+
+impl SideLink {
+    /// The link of the shard that `waker` wakes.
+    pub fn new(side: Arc<Side>, waker: Arc<Waker>) -> Self {
+        let (answers, answered) = mpsc::channel();
+        Self { side, waker, answers, answered }
+    }
+
+    /// Asks in the name of application server `app`: the answer if it is there at once, else it comes by
+    /// [`SideLink::next`].
+    pub fn ask(&self, app: usize, id: QueryId, query: &Query<'_>) -> Option<Answer> {
+        let (user, query) = match *query {
+            Query::Web { request, .. } => {
+                let post = request.post.as_ref().map(|(body, kind)| (kind.to_string(), body.to_string()));
+                let tell = self.teller(app, id);
+                let reply = move |answer| {
+                    tell(match answer {
+                        Ok((status, body)) => Reply::Web { status, body },
+                        Err(why) => Reply::Refused(why),
+                    });
+                };
+                self.side.web.ask(WebRequest { url: request.url.to_string(), post }, Box::new(reply));
+                return None;
+            }
+            Query::StoreGet { user, key } => (user, KeyValueQuery::Get(key.to_owned())),
+            Query::StorePut { user, key, value } => (user, KeyValueQuery::Put(key.to_owned(), value.to_owned())),
+            Query::StoreDelete { user, key } => (user, KeyValueQuery::Delete(key.to_owned())),
+            Query::StoreList { user, prefix } => (user, KeyValueQuery::List(prefix.to_owned())),
+            Query::Bindings { .. } | Query::Enum { .. } => return Some(refused()),
+        };
+        // Scripts run for accounts of ours, whose addresses of record are canonical.
+        let Ok(owner) = Aor::parse(user, "") else { return Some(refused()) };
+        let tell = self.teller(app, id);
+        let reply = move |answer| {
+            tell(match answer {
+                KeyValueAnswer::Value(value) => Reply::Text(value),
+                KeyValueAnswer::Done => Reply::Done,
+                KeyValueAnswer::Keys(keys) => Reply::Texts(keys),
+                KeyValueAnswer::Refused(why) => Reply::Refused(why),
+            });
+        };
+        self.side.keys.ask(owner, query, Box::new(reply));
+        None
+    }
+
+    /// An answer that has come.
+    pub fn next(&self) -> Option<Answered> {
+        self.answered.try_recv().ok()
+    }
+
+    /// What brings an answer to the shard, from another thread.
+    fn teller(&self, app: usize, id: QueryId) -> impl FnOnce(Reply) + Send + use<> {
+        let (answers, waker) = (self.answers.clone(), Arc::clone(&self.waker));
+        move |reply| {
+            // The shard may have ended.
+            let _ = answers.send(Answered { app, id, answer: Answer::Reply(reply) });
+            waker.wake();
+        }
+    }
+}
