@@ -15,17 +15,27 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::{
-    load::{self, Load, Outcome, Workload},
-    message::Method,
+    calls::{self, Calls},
+    load::{self, Latency, Load, Outcome, Workload},
+    message::{DOMAIN, Method},
     mmsg,
     process::{CpuPerMessage, Memory},
-    server::{Cores, Place, Probe, Running, Server, free_port},
+    server::{CALLEES, Cores, Place, Probe, Running, Server, free_port},
 };
 
 /// How often what was lost is sent again until all addresses of record are registered or found.
 const PASSES: usize = 5;
 const SOURCES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(1);
+/// From a call's answer to its hang-up.
+const HOLD: Duration = Duration::from_millis(100);
+/// The row of complete calls.
+const CALL: &str = "call, INVITE to BYE";
+/// Datagrams in and datagrams out of one call, as pairs of which the floor moves one at a time: INVITE, 100, 180, 200, ACK,
+/// BYE and 200 on each of two legs.
+const CALL_PAIRS: f64 = 7.0;
+/// The plan of the calls that have one.
+pub const ONE_DIAL: &str = "sys.dial(\"${dst}\", 30);";
 
 /// What a comparison runs.
 #[derive(Clone, Debug)]
@@ -40,8 +50,12 @@ pub struct Plan {
     pub max_rate: f64,
     /// How long each trial of the search takes.
     pub trial: Duration,
-    /// How many addresses of record are registered, in turn; the last is also restarted.
+    /// How many addresses of record are registered, in turn; the last is also restarted. Without any there are calls only.
     pub aors: Vec<u32>,
+    /// Calls a second of their paced runs.
+    pub call_rate: f64,
+    /// Where the search for the highest rate of calls begins.
+    pub max_call_rate: f64,
     /// The cores.
     pub cores: Cores,
     /// Where the data directories are made; a real disk, if durability is to cost what it costs.
@@ -126,18 +140,22 @@ pub struct Comparison {
     pub restarts: Vec<Restart>,
 }
 
-/// Runs `floor` and then `server` through the plan.
-pub fn run(plan: &Plan, floor: &dyn Server, server: &dyn Server) -> Result<Comparison> {
-    ensure!(plan.repetitions > 0 && !plan.aors.is_empty(), "a comparison has repetitions and addresses of record");
+/// Runs `floor` and then `server` through the plan, and calls through each of `callees`.
+pub fn run(plan: &Plan, floor: &dyn Server, server: &dyn Server, callees: &[&dyn Server]) -> Result<Comparison> {
+    ensure!(plan.repetitions > 0, "a comparison has repetitions");
     mmsg::pin(plan.cores.generator)?;
     let mut bench =
         Bench { plan, sink: mmsg::bind(0)?, samples: Vec::new(), bindings: Vec::new(), restarts: Vec::new() };
     for _ in 0..plan.repetitions {
-        for server in [floor, server] {
+        bench.forward(floor)?;
+        if !plan.aors.is_empty() {
             bench.forward(server)?;
         }
         for &aors in &plan.aors {
             bench.register(server, aors)?;
+        }
+        for &server in callees {
+            bench.call(server)?;
         }
     }
     bench.conclude(floor)
@@ -148,7 +166,29 @@ struct Sample {
     aors: Option<u32>,
     pace: Pace,
     server: String,
-    outcome: Outcome,
+    figures: Figures,
+}
+
+/// What a row takes from a run.
+struct Figures {
+    rate: f64,
+    cpu: CpuPerMessage,
+    latency: Latency,
+    loss: f64,
+}
+
+impl From<Outcome> for Figures {
+    fn from(outcome: Outcome) -> Self {
+        let Outcome { sent_rate, cpu, latency, loss, .. } = outcome;
+        Self { rate: sent_rate, cpu: cpu.unwrap_or_default(), latency, loss }
+    }
+}
+
+impl From<calls::Outcome> for Figures {
+    fn from(outcome: calls::Outcome) -> Self {
+        let calls::Outcome { sent_rate, cpu, answering, loss, .. } = outcome;
+        Self { rate: sent_rate, cpu: cpu.unwrap_or_default(), latency: answering, loss }
+    }
 }
 
 struct Bench<'a> {
@@ -206,6 +246,30 @@ impl Bench<'_> {
         }
         let running = self.restart(server, &place, running, count, Signal::TERM, "TERM")?;
         let running = self.restart(server, &place, running, count, Signal::KILL, "KILL")?;
+        running.stop(Signal::TERM)?;
+        Ok(())
+    }
+
+    fn call(&mut self, server: &dyn Server) -> Result<()> {
+        let dir = tempfile::tempdir_in(&self.plan.dir)?;
+        let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
+        let mut calls = Calls {
+            callees: 0..CALLEES,
+            rate: self.plan.call_rate,
+            count: (self.plan.call_rate * self.plan.time.as_secs_f64()) as u64,
+            hold: HOLD,
+            pid: Some(running.pid()),
+            ..Calls::new(running.address, DOMAIN)
+        };
+        calls::register(running.address, DOMAIN, calls.callees.clone(), &self.sink)?;
+        calls::await_service(&calls, &self.sink)?;
+        calls::run(&Calls { count: calls.count / 4 + 1, ..calls.clone() }, &self.sink)?; // What is allocated once.
+        let paced = calls::run(&calls, &self.sink)?;
+        calls.rate = self.plan.max_call_rate;
+        // A trial lasts longer than one of messages: a call does.
+        let full = calls::find_max(&calls, &self.sink, 2 * self.plan.trial)?;
+        self.keep(CALL, None, Pace::Paced, server, paced);
+        self.keep(CALL, None, Pace::Full, server, full);
         running.stop(Signal::TERM)?;
         Ok(())
     }
@@ -270,8 +334,15 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn keep(&mut self, work: &'static str, aors: Option<u32>, pace: Pace, server: &dyn Server, outcome: Outcome) {
-        self.samples.push(Sample { work, aors, pace, server: server.name(), outcome });
+    fn keep(
+        &mut self,
+        work: &'static str,
+        aors: Option<u32>,
+        pace: Pace,
+        server: &dyn Server,
+        found: impl Into<Figures>,
+    ) {
+        self.samples.push(Sample { work, aors, pace, server: server.name(), figures: found.into() });
     }
 
     /// Touches what a server allocates once: buffers, stacks, code.
@@ -310,25 +381,24 @@ impl Bench<'_> {
             if !std::ptr::eq(self.samples.iter().find(same).unwrap_or(first), first) {
                 continue; // The row of an earlier repetition holds it.
             }
-            let median_of = |figure: &dyn Fn(&Outcome) -> f64| {
-                median(self.samples.iter().filter(same).map(|one| figure(&one.outcome)).collect())
+            let median_of = |figure: &dyn Fn(&Figures) -> f64| {
+                median(self.samples.iter().filter(same).map(|one| figure(&one.figures)).collect())
             };
-            let cpu = |outcome: &Outcome| outcome.cpu.unwrap_or_default();
             rows.push(Row {
                 work: first.work.into(),
                 aors: first.aors,
                 pace: first.pace,
                 server: first.server.clone(),
-                rate: median_of(&|outcome| outcome.sent_rate),
+                rate: median_of(&|it| it.rate),
                 cpu: CpuPerMessage {
-                    user_us: median_of(&|outcome| cpu(outcome).user_us),
-                    system_us: median_of(&|outcome| cpu(outcome).system_us),
-                    total_us: median_of(&|outcome| cpu(outcome).total_us),
+                    user_us: median_of(&|it| it.cpu.user_us),
+                    system_us: median_of(&|it| it.cpu.system_us),
+                    total_us: median_of(&|it| it.cpu.total_us),
                 },
                 of_floor: 0.0,
-                p50_us: median_of(&|outcome| outcome.latency.p50_us),
-                p99_us: median_of(&|outcome| outcome.latency.p99_us),
-                loss: median_of(&|outcome| outcome.loss),
+                p50_us: median_of(&|it| it.latency.p50_us),
+                p99_us: median_of(&|it| it.latency.p99_us),
+                loss: median_of(&|it| it.loss),
             });
         }
         let floors: Vec<(Pace, String, f64)> = rows
@@ -341,7 +411,9 @@ impl Bench<'_> {
             let of = |work: Option<&str>| {
                 floors.iter().find(|(pace, name, _)| *pace == row.pace && work.is_none_or(|work| work == name))
             };
-            row.of_floor = of(Some(&row.work)).or(of(None)).map_or(f64::NAN, |(_, _, floor)| row.cpu.total_us / floor);
+            let pairs = if row.work == CALL { CALL_PAIRS } else { 1.0 };
+            let floor = of(Some(&row.work)).or(of(None)).map_or(f64::NAN, |(_, _, floor)| floor * pairs);
+            row.of_floor = row.cpu.total_us / floor;
         }
         Ok(Comparison {
             machine: machine(),
@@ -395,6 +467,9 @@ impl fmt::Display for Comparison {
                 row.p99_us,
                 100.0 * row.loss
             )?;
+        }
+        if self.bindings.is_empty() {
+            return Ok(());
         }
         writeln!(f, "\n| server | bindings | octets each |\n| --- | --: | --: |")?;
         for Bindings { server, count, octets_each } in &self.bindings {

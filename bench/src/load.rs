@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     net::{SocketAddrV4, UdpSocket},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,7 +27,7 @@ use crate::{
 const BATCH: usize = 16;
 const INBOX: usize = 64;
 /// The longest latency that is told apart.
-const LONGEST: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 /// The loss (errors included) that a highest rate may have.
 pub const TOLERATED_LOSS: f64 = 0.001;
 
@@ -60,7 +60,7 @@ impl Workload {
         match self {
             Self::Forward { method, .. } => Template::request(*method, &format!("sip:bench@{sink}")),
             Self::Lookup { method, .. } => Template::request(*method, &format!("sip:user%%%%%%%@{DOMAIN}")),
-            Self::Register { .. } => Ok(Template::register(sink, "")),
+            Self::Register { .. } => Ok(Template::register(DOMAIN, sink, "")),
         }
     }
 
@@ -357,7 +357,7 @@ impl Run<'_> {
                         bail!("no challenge that this bench can answer: {}", String::from_utf8_lossy(datagram));
                     };
                     // As lost as any other, should the kernel refuse it.
-                    drop(source.send(&Template::register(self.sink, &authorization).stamped(&numbers)));
+                    drop(source.send(&Template::register(DOMAIN, self.sink, &authorization).stamped(&numbers)));
                 }
                 _ => {}
             }
@@ -401,11 +401,17 @@ impl Run<'_> {
     }
 }
 
-fn unreachable_server(error: io::Error, server: SocketAddrV4) -> anyhow::Error {
+pub(crate) fn unreachable_server(error: io::Error, server: SocketAddrV4) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => anyhow::anyhow!("nothing listens on {server}"),
         _ => error.into(),
     }
+}
+
+/// A CSeq number above those of all runs before, as long as none takes more than a hundred a second (RFC 3261 §10.3 step 7).
+pub fn fresh_cseq() -> u32 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (unix.as_millis() / 10) as u32 & 0x3FFF_FFFF
 }
 
 /// Numbers of addresses of record, each once, in an order that has nothing to do with the order of their registration and

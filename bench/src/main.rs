@@ -1,6 +1,8 @@
 //! The bench's command line; `bench/README.md` tells how its figures are made and read.
 #![expect(clippy::disallowed_methods, reason = "a load generator is all edge: clocks, sockets and files are its work")]
 
+mod commands;
+
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddrV4},
@@ -18,7 +20,7 @@ use bench::{
     message::Method,
     mmsg,
     process::Cpu,
-    server::{Cores, Floor, Place, Probe, Ringswitch, Running, free_port},
+    server::{Cores, Floor, Place, Probe, Ringswitch, Running, Scene, Server, free_port},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::Signal;
@@ -42,6 +44,14 @@ enum Subcommands {
     Compare(CompareArgs),
     /// One short pass of every floor under load, which tells whether the bench works.
     Quick(QuickArgs),
+    /// Makes complete calls through a switch: what a call costs, or what an established one takes of memory.
+    Calls(commands::CallsArgs),
+    /// Lets calls wait in a plan's dial command, and tells the memory of each.
+    Waiting(commands::WaitingArgs),
+    /// Lets scripts loop for ever beside phones and callers, and tells how much longer these wait.
+    Isolation(commands::IsolationArgs),
+    /// Kills an application server again and again under load, and tells what was lost.
+    Kills(commands::KillsArgs),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -157,6 +167,15 @@ struct CompareArgs {
     /// How many addresses of record are registered, in turn; the last is also restarted.
     #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
     aors: Vec<u32>,
+    /// Calls a second of their paced runs.
+    #[arg(long, default_value_t = 1_000.0)]
+    call_rate: f64,
+    /// Where the search for the highest rate of calls begins.
+    #[arg(long, default_value_t = 20_000.0)]
+    max_call_rate: f64,
+    /// Only the calls, and the floor beside them.
+    #[arg(long)]
+    only_calls: bool,
     /// The core of generator and sink.
     #[arg(long, default_value_t = 0)]
     core: usize,
@@ -190,6 +209,10 @@ fn main() -> ExitCode {
         Subcommands::Floor(args) => run_floor(&args),
         Subcommands::Compare(args) => run_compare(&args),
         Subcommands::Quick(args) => run_quick(&args),
+        Subcommands::Calls(args) => args.run(),
+        Subcommands::Waiting(args) => args.run(),
+        Subcommands::Isolation(args) => args.run(),
+        Subcommands::Kills(args) => args.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -264,11 +287,17 @@ fn run_compare(args: &CompareArgs) -> Result<()> {
         time: Duration::from_secs_f64(args.seconds),
         max_rate: args.max_rate,
         trial: Duration::from_secs_f64(args.trial_seconds),
-        aors: args.aors.clone(),
+        aors: if args.only_calls { Vec::new() } else { args.aors.clone() },
+        call_rate: args.call_rate,
+        max_call_rate: args.max_call_rate,
         cores: Cores { generator: args.core, server: args.server_core },
         dir: args.dir.canonicalize().with_context(|| format!("no directory {}", args.dir.display()))?,
     };
-    let comparison = compare::run(&plan, &floor, &Ringswitch { program })?;
+    let switch = |scene| Ringswitch { program: program.clone(), scene };
+    let with_plan = Scene::one().with_plan("one dial", "caller", compare::ONE_DIAL);
+    let callees = [switch(Scene::one()), switch(with_plan)];
+    let comparison =
+        compare::run(&plan, &floor, &switch(Scene::proxy()), &callees.each_ref().map(|it| it as &dyn Server))?;
     print!("{comparison}");
     if let Some(file) = &args.json {
         fs::write(file, serde_json::to_vec_pretty(&comparison)?)

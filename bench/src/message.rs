@@ -65,15 +65,16 @@ impl Template {
         }
     }
 
-    /// A REGISTER (§10.2) of one contact at `contact`; `authorization` is a whole header line or nothing.
-    pub fn register(contact: SocketAddrV4, authorization: &str) -> Self {
+    /// A REGISTER (§10.2) of one contact at `contact` for users of `domain`; `authorization` is a whole header line or
+    /// nothing.
+    pub fn register(domain: &str, contact: SocketAddrV4, authorization: &str) -> Self {
         Self::new(format!(
-            "REGISTER sip:{DOMAIN} SIP/2.0\r\n\
+            "REGISTER sip:{domain} SIP/2.0\r\n\
              Via: SIP/2.0/UDP 127.0.0.1:^^^^^;rport;branch={BRANCH}##########!\r\n\
              Max-Forwards: 70\r\n\
-             From: <sip:user%%%%%%%@{DOMAIN}>;tag=t%%%%%%%\r\n\
-             To: <sip:user%%%%%%%@{DOMAIN}>\r\n\
-             Call-ID: reg%%%%%%%-8f2c11d0a94b@127.0.0.1\r\n\
+             From: <sip:user%%%%%%%@{domain}>;tag=t%%%%%%%\r\n\
+             To: <sip:user%%%%%%%@{domain}>\r\n\
+             Call-ID: reg%%%%%%%-8f2c11d0a94b@{domain}\r\n\
              CSeq: ~~~~~~~~~~ REGISTER\r\n\
              Contact: <sip:user%%%%%%%@{contact}>\r\n\
              {authorization}\
@@ -92,7 +93,8 @@ impl Template {
         Ok(Self::new(format!("{head}User-Agent: {user_agent}\r\n{tail}")))
     }
 
-    fn new(text: String) -> Self {
+    /// A message of the given text.
+    pub fn new(text: String) -> Self {
         let octets = text.into_bytes();
         let mut fields: Vec<(u8, Range<usize>)> = Vec::new();
         for (at, &octet) in octets.iter().enumerate().filter(|(_, octet)| b"#%~^!".contains(octet)) {
@@ -165,7 +167,8 @@ fn invite(request_uri: &str) -> String {
     )
 }
 
-const SDP: &str = "v=0\r\n\
+/// An offer of two codecs.
+pub const SDP: &str = "v=0\r\n\
     o=bench 20518 20518 IN IP4 127.0.0.1\r\n\
     s=-\r\n\
     c=IN IP4 127.0.0.1\r\n\
@@ -210,19 +213,29 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 /// The 200 with which the sink answers a request (§8.2.6): Via, From, To, Call-ID and CSeq as they came, and a To tag.
 pub fn ok_to(request: &[u8]) -> Vec<u8> {
-    let mut response = b"SIP/2.0 200 OK\r\n".to_vec();
+    response_to(request, "200 OK", "sink", "Content-Length: 0\r\n\r\n")
+}
+
+/// A response to a request (§8.2.6): Via, From, To, Call-ID, CSeq and Record-Route as they came, `tag` where To has none, then
+/// `rest`, which is the other header lines, the empty line and the body.
+pub fn response_to(request: &[u8], status: &str, tag: &str, rest: &str) -> Vec<u8> {
+    let mut response = format!("SIP/2.0 {status}\r\n").into_bytes();
     for line in header_lines(request).skip(1) {
         match line.split(|&octet| octet == b':').next() {
             Some(b"Via" | b"From" | b"Call-ID" | b"CSeq" | b"Record-Route") => response.extend_from_slice(line),
             Some(b"To") => {
                 response.extend_from_slice(line);
-                response.extend_from_slice(b";tag=sink");
+                // §12.2.2: a request within a dialog brings our tag along.
+                if memchr::memmem::find(line, b";tag=").is_none() {
+                    response.extend_from_slice(b";tag=");
+                    response.extend_from_slice(tag.as_bytes());
+                }
             }
             _ => continue,
         }
         response.extend_from_slice(b"\r\n");
     }
-    response.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+    response.extend_from_slice(rest.as_bytes());
     response
 }
 
@@ -256,7 +269,7 @@ mod tests {
     #[test]
     fn every_number_of_a_register_is_stamped() {
         let contact = "127.0.0.1:5070".parse().expect("an address");
-        let text = String::from_utf8(Template::register(contact, "").stamped(&NUMBERS)).expect("it is ASCII");
+        let text = String::from_utf8(Template::register(DOMAIN, contact, "").stamped(&NUMBERS)).expect("it is ASCII");
         assert!(text.contains("Via: SIP/2.0/UDP 127.0.0.1:40001;rport;branch=z9hG4bKrsb00000012341\r\n"), "{text}");
         assert!(text.contains("CSeq: 0000000007 REGISTER\r\n"), "{text}");
         assert!(text.contains("To: <sip:user0000042@bench.example>\r\n"), "{text}");

@@ -111,6 +111,16 @@ fn family(root: u32) -> Result<BTreeMap<u32, Stat>> {
     Ok(members)
 }
 
+/// The living descendant of `root` whose command line has the words `process NAME`, as those of a supervised switch have.
+pub fn named(root: u32, name: &str) -> Result<Option<u32>> {
+    let is_it = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|&octet| octet == 0).collect();
+        words.windows(2).any(|pair| pair == [b"process", name.as_bytes()])
+    };
+    Ok(family(root)?.into_keys().find(is_it))
+}
+
 fn cpu_clock(pid: u32) -> Result<Duration> {
     let mut clock: libc::clockid_t = 0;
     // SAFETY: the pointer is to a clockid_t that the call writes.

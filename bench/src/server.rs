@@ -1,7 +1,9 @@
 //! Servers under test: how each is started, when it is ready, how it is stopped.
 
 use std::{
+    collections::HashMap,
     fs,
+    io::Write,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
@@ -10,8 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
 
 use crate::{
     floor::Way,
@@ -83,28 +86,141 @@ impl Server for Floor {
 pub struct Ringswitch {
     /// The program.
     pub program: PathBuf,
+    /// What it serves.
+    pub scene: Scene,
+}
+
+/// Application servers, accounts and plans of a switch under test.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// What distinguishes it in the tables.
+    pub name: &'static str,
+    /// The top level of the config: `processes`, `app`.
+    pub top: &'static str,
+    /// Further tables.
+    pub tables: String,
+    /// Accounts, as user@domain.
+    pub accounts: Vec<String>,
+    /// What runs for the calls that an account makes: whose, and the plan's text.
+    pub plans: Vec<(String, &'static str)>,
+}
+
+impl Scene {
+    /// The proxy and the registrar alone.
+    pub fn proxy() -> Self {
+        Self { name: "", top: "app = []", tables: String::new(), accounts: Vec::new(), plans: Vec::new() }
+    }
+
+    /// Proxy, registrar and one application server in one process.
+    pub fn one() -> Self {
+        let accounts = users(DOMAIN).collect();
+        Self { name: "", top: "processes = \"one\"", tables: UNBOUNDED.into(), accounts, plans: Vec::new() }
+    }
+
+    /// The application servers stable and edge, each with a process of its own; edge serves [`EDGE`].
+    pub fn separate() -> Self {
+        let apps = format!(
+            "[[app]]\nname = \"stable\"\ncores = 1\nmemory_limit_mb = 0\n\n\
+             [[app]]\nname = \"edge\"\ndomains = [\"{EDGE}\"]\ncores = 1\nmemory_limit_mb = 0\n\n"
+        );
+        Self {
+            name: "",
+            top: "processes = \"separate\"",
+            tables: apps + UNBOUNDED,
+            accounts: users(DOMAIN).chain(users(EDGE)).collect(),
+            plans: Vec::new(),
+        }
+    }
+
+    /// The same with `plan` for the calls that `user` of [`DOMAIN`] makes.
+    pub fn with_plan(mut self, name: &'static str, user: &str, plan: &'static str) -> Self {
+        self.name = name;
+        self.plans.push((format!("{user}@{DOMAIN}"), plan));
+        self
+    }
+}
+
+/// The domain that the application server edge serves.
+pub const EDGE: &str = "edge.example";
+/// How many callees a scene has accounts for, in each of its domains: user0000000 and so on.
+pub const CALLEES: u32 = 100;
+/// The callers that a scene has accounts for, in each of its domains.
+pub const CALLERS: [&str; 3] = ["caller", "waiter", "looper"];
+
+/// No bound but the machine's: users and plans of a bench are few.
+const UNBOUNDED: &str = "[calls]\nauthenticate = false\nmax_calls = 2000000\nmax_calls_per_user = 2000000\n\
+    max_setup_secs = 3600\nring_secs = 3600\n\n\
+    [dialplan]\nmax_runs = 2000000\nmax_runs_per_user = 2000000\nmax_run_secs = 3600\nmax_ring_secs = 3600\n\
+    max_operations = 1000000000\nmax_memory_total_bytes = 17179869184\n";
+
+fn users(domain: &str) -> impl Iterator<Item = String> {
+    let callees = (0..CALLEES).map(|number| format!("user{number:07}"));
+    callees.chain(CALLERS.map(String::from)).map(move |user| format!("{user}@{domain}"))
+}
+
+impl Ringswitch {
+    /// Runs a command of the switch's own that works on the database.
+    fn order(&self, config: &Path, arguments: &[&str], input: &str) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).arg("--config").arg(config);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        child.stdin.take().context("stdin is piped")?.write_all(input.as_bytes())?;
+        let status = child.wait()?;
+        ensure!(status.success(), "`{} {}` ended with {status}", self.program.display(), arguments.join(" "));
+        Ok(())
+    }
+
+    /// The legs of calls whose records are in the database, by Call-ID: whether they were answered.
+    pub fn records(&self, dir: &Path) -> Result<HashMap<String, bool>> {
+        let mut command = Command::new(&self.program);
+        command.args(["cdr", "--json", "--limit", "100000", "--config"]).arg(dir.join("ringswitch.toml"));
+        let output = command.stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "`ringswitch cdr` ended with {}", output.status);
+        let records: Vec<Record> = serde_json::from_slice(&output.stdout)?;
+        Ok(records.into_iter().map(|record| (record.call_id, record.answered_at.is_some())).collect())
+    }
+}
+
+/// What the bench reads of a call detail record.
+#[derive(Deserialize)]
+struct Record {
+    call_id: String,
+    answered_at: Option<i64>,
 }
 
 impl Server for Ringswitch {
     fn name(&self) -> String {
-        "ringswitch".into()
+        match self.scene.name {
+            "" => "ringswitch".into(),
+            name => format!("ringswitch ({name})"),
+        }
     }
 
     fn command(&self, place: &Place) -> Result<Command> {
         let config = place.dir.join("ringswitch.toml");
-        let core = place.cores.map_or(0, |cores| cores.server);
+        let core = place.cores.map_or("1".into(), |cores| format!("[{}]", cores.server));
+        let Scene { top, tables, accounts, plans, .. } = &self.scene;
         let text = format!(
-            "domains  = [\"{DOMAIN}\"]\n\
-             data_dir = {:?}\n\n\
+            "domains  = [\"{DOMAIN}\", \"{EDGE}\"]\n\
+             data_dir = {:?}\n{top}\n\n\
              [[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1:{}\"\n\n\
-             [cores]\nswitch = [{core}]\n\n\
+             [cores]\nswitch = {core}\n\n\
              [registrar]\nauthenticate = false\n\n\
-             [proxy]\nrelay_from = [\"127.0.0.0/8\"]\n",
+             [proxy]\nrelay_from = [\"127.0.0.0/8\"]\n\n{tables}",
             place.dir.join("data"),
             place.listen,
         );
+        let is_new = !config.exists();
         fs::create_dir_all(place.dir.join("data"))?;
         fs::write(&config, text)?;
+        if is_new {
+            for account in accounts {
+                self.order(&config, &["account", "add", account, "--password-stdin"], "secret\n")?;
+            }
+            for (user, plan) in plans {
+                self.order(&config, &["plan", "set", user, "bench", "--as", "out", "--file", "-"], plan)?;
+            }
+        }
         let mut command = Command::new(&self.program);
         command.arg("run").arg("--config").arg(config);
         Ok(command)

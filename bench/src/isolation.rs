@@ -1,0 +1,188 @@
+//! Scripts that loop for ever beside phones that register and users who call: how much longer these wait for an answer.
+
+use std::{fmt, net::UdpSocket, path::PathBuf, thread, time::Duration};
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use serde::Serialize;
+
+use crate::{
+    calls::{self, Calls},
+    load::{self, Load, Workload},
+    message::DOMAIN,
+    mmsg,
+    server::{CALLEES, Cores, EDGE, Place, Probe, Ringswitch, Running, Scene, free_port},
+};
+
+/// What the looping user's calls run.
+const PLAN: &str = "loop { }";
+/// How long such a run lasts: `dialplan.max_script_secs`.
+const RUN_SECS: u32 = 10;
+
+/// What is tried.
+#[derive(Clone, Debug)]
+pub struct Isolation {
+    /// The switch.
+    pub program: PathBuf,
+    /// Scripts that loop at a time.
+    pub scripts: u32,
+    /// REGISTERs a second.
+    pub register_rate: f64,
+    /// Other users' calls a second.
+    pub call_rate: f64,
+    /// How long each of these lasts.
+    pub time: Duration,
+    /// Repetitions, of which the medians are taken.
+    pub repetitions: usize,
+    /// The cores; None leaves all to the scheduler.
+    pub cores: Option<Cores>,
+    /// Where data directories are made.
+    pub dir: PathBuf,
+}
+
+/// The p99 of one kind of request, idle and beside the loops.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// How the application servers are placed.
+    pub placement: &'static str,
+    /// What was waited for.
+    pub what: String,
+    /// Microseconds while no script ran.
+    pub idle_p99_us: f64,
+    /// Microseconds while they looped.
+    pub beside_p99_us: f64,
+    /// What of it was lost or failed while they looped, in all repetitions.
+    pub failed: u64,
+}
+
+impl Line {
+    /// How much longer it takes beside the loops.
+    pub fn ratio(&self) -> f64 {
+        self.beside_p99_us / self.idle_p99_us
+    }
+}
+
+/// The lines of both placements.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// How many scripts looped.
+    pub scripts: u32,
+    /// One process first.
+    pub lines: Vec<Line>,
+}
+
+/// Runs it.
+pub fn run(isolation: &Isolation) -> Result<Report> {
+    let one = Scene::one().with_plan("one", "looper", PLAN);
+    let separate = Scene::separate().with_plan("separate", "looper", PLAN);
+    let mut lines = Vec::new();
+    for (scene, domains) in [(one, &[DOMAIN][..]), (separate, &[DOMAIN, EDGE])] {
+        lines.extend(beside(isolation, scene, domains)?);
+    }
+    Ok(Report { scripts: isolation.scripts, lines })
+}
+
+fn beside(isolation: &Isolation, scene: Scene, domains: &[&str]) -> Result<Vec<Line>> {
+    let placement = scene.name;
+    let dir = tempfile::tempdir_in(&isolation.dir)?;
+    let (phone, unheard) = (mmsg::bind(0)?, mmsg::bind(0)?);
+    let sink = mmsg::address(&phone);
+    let place = Place { listen: free_port()?, sink, cores: isolation.cores, dir: dir.path() };
+    let switch = Ringswitch { program: isolation.program.clone(), scene };
+    let running = Running::start(&switch, &place, &phone, Probe::Forwards)?;
+    for domain in domains {
+        calls::register(running.address, domain, 0..CALLEES, &phone)?;
+        calls::await_service(&Calls::new(running.address, domain), &phone)?;
+    }
+    measure(isolation, &running, domains, &phone)?; // Touches what is allocated once.
+
+    let repeated = || -> Result<Vec<Vec<Sample>>> {
+        (0..isolation.repetitions).map(|_| measure(isolation, &running, domains, &phone)).collect()
+    };
+    let idle = repeated()?;
+    // One run begins as another one ends, so that as many loop at any time.
+    let rate = f64::from(isolation.scripts) / f64::from(RUN_SECS);
+    let each = isolation.time.as_secs_f64() * (1 + domains.len()) as f64 + 3.0;
+    let count = (rate * (f64::from(RUN_SECS) + each * isolation.repetitions as f64 + 5.0)) as u64;
+    let loops = Calls { caller: "looper", rate, count, sleeps: true, ..Calls::new(running.address, DOMAIN) };
+    let beside = thread::scope(|scope| {
+        let looping = scope.spawn(|| calls::run(&loops, &unheard));
+        thread::sleep(Duration::from_secs(u64::from(RUN_SECS) + 1));
+        let beside = repeated();
+        looping.join().map_err(|_| anyhow::anyhow!("the thread of the loops has panicked"))??;
+        beside
+    })?;
+    running.stop(Signal::TERM)?;
+
+    let median = |runs: &[Vec<Sample>], number: usize| {
+        let mut figures: Vec<f64> = runs.iter().map(|run| run[number].p99_us).collect();
+        figures.sort_by(f64::total_cmp);
+        figures[figures.len() / 2]
+    };
+    let first = beside.first().context("there is at least one repetition")?;
+    let line = |(number, sample): (usize, &Sample)| Line {
+        placement,
+        what: sample.what.clone(),
+        idle_p99_us: median(&idle, number),
+        beside_p99_us: median(&beside, number),
+        failed: beside.iter().map(|run| run[number].failed).sum(),
+    };
+    Ok(first.iter().enumerate().map(line).collect())
+}
+
+struct Sample {
+    what: String,
+    p99_us: f64,
+    failed: u64,
+}
+
+fn measure(isolation: &Isolation, running: &Running, domains: &[&str], phone: &UdpSocket) -> Result<Vec<Sample>> {
+    let seconds = isolation.time.as_secs_f64();
+    let aors = load::shuffled(CALLEES);
+    let registers = load::run(
+        &Load {
+            server: running.address,
+            workload: Workload::Register { credentials: None },
+            aors: &aors,
+            first_cseq: load::fresh_cseq(),
+            rate: isolation.register_rate,
+            count: (isolation.register_rate * seconds) as u64,
+            sources: 4,
+            patience: Duration::from_secs(2),
+            pid: None,
+        },
+        phone,
+    )?;
+    let failed = registers.sent - registers.completed;
+    let mut samples = vec![Sample { what: "REGISTER".into(), p99_us: registers.latency.p99_us, failed }];
+    for domain in domains {
+        let calls = Calls {
+            callees: 0..CALLEES,
+            rate: isolation.call_rate,
+            count: (isolation.call_rate * seconds) as u64,
+            sources: 4,
+            ..Calls::new(running.address, domain)
+        };
+        let outcome = calls::run(&calls, phone)?;
+        let app = if *domain == EDGE { "edge" } else { "stable" };
+        let failed = outcome.sent - outcome.completed;
+        samples.push(Sample { what: format!("INVITE to 200, {app}"), p99_us: outcome.answering.p99_us, failed });
+        samples.push(Sample { what: format!("BYE to 200, {app}"), p99_us: outcome.hanging_up.p99_us, failed });
+    }
+    Ok(samples)
+}
+
+impl fmt::Display for Report {
+    /// A table in Markdown.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let scripts = self.scripts;
+        writeln!(f, "| processes | what | p99 µs idle | p99 µs beside {scripts} loops | ratio | failed |")?;
+        writeln!(f, "| --- | --- | --: | --: | --: | --: |")?;
+        for line in &self.lines {
+            let Line { placement, what, idle_p99_us, beside_p99_us, failed } = line;
+            let ratio = line.ratio();
+            writeln!(f, "| {placement} | {what} | {idle_p99_us:.0} | {beside_p99_us:.0} | {ratio:.2} | {failed} |")?;
+        }
+        Ok(())
+    }
+}
