@@ -3,7 +3,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests read files and the clock")]
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use ringswitch::accounts::{Account, AccountSink, AccountsError, Aor, Database, Page, Watcher};
+use ringswitch::accounts::{
+    Account, AccountsError, Aor, CdrPage, Change, Database, Everything, KeyValueAnswer, KeyValueQuery, KeyValues,
+    MAX_KEYS, Page, Sink, Watcher,
+};
 use rusqlite::Connection;
 use sip::digest::{Algorithm, Ha1};
 use std::{
@@ -13,6 +16,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+use store::{Cdr, CdrId, Direction, EndedBy, LegDirection, Password, Plans, Provider, ProviderSource, Providers};
 use tempfile::TempDir;
 
 #[test]
@@ -77,7 +81,7 @@ fn a_file_of_a_later_version_is_left_alone() {
     drop(Database::open(&file).unwrap());
     shell(&file).pragma_update(None, "user_version", 99).unwrap();
     let error = Database::open(&file).err().unwrap().to_string();
-    assert!(error.contains("has schema version 99, this ringswitch knows up to 1"), "{error}");
+    assert!(error.contains("has schema version 99, this ringswitch knows up to 2"), "{error}");
 }
 
 #[test]
@@ -154,21 +158,177 @@ fn what_cannot_be_a_digest_or_a_limit_does_not_enter_the_table() {
     }
 }
 
+#[test]
+fn a_provider_goes_with_its_owner_and_the_watcher_sees_both() {
+    let (_dir, file) = place();
+    let mut database = Database::open(&file).unwrap();
+    let alice = aor("alice@example.com");
+    assert!(matches!(database.add_provider(&alice, &provider("acme")), Err(AccountsError::Unknown(_))));
+    database.add([Account::new(alice.clone(), b"secret")]).unwrap();
+    database.add_provider(&alice, &provider("acme")).unwrap();
+    assert!(matches!(database.add_provider(&alice, &provider("acme")), Err(AccountsError::NameTaken { .. })));
+    assert_eq!(database.show_provider(&alice, "acme").unwrap(), provider("acme"));
+
+    let seen = Seen::default();
+    let _watcher = Watcher::start(&file, seen.clone()).unwrap();
+    let found = || seen.1.find("alice@example.com", "acme");
+    assert_eq!(*found().unwrap(), provider("acme"));
+    database.set_provider(&alice, "acme", |provider| provider.enabled = false).unwrap();
+    seen.within_a_second(|_| !found().unwrap().enabled);
+    database.remove(&alice).unwrap();
+    seen.within_a_second(|seen| found().is_none() && seen.names().is_empty());
+}
+
+#[test]
+fn plans_are_chosen_by_direction_and_a_new_text_is_a_new_version() {
+    let (_dir, file) = place();
+    let mut database = Database::open(&file).unwrap();
+    let alice = aor("alice@example.com");
+    database.add([Account::new(alice.clone(), b"secret")]).unwrap();
+    database.set_plan(&alice, "main", "one", &[Direction::In, Direction::Out]).unwrap();
+    let seen = Seen::default();
+    let _watcher = Watcher::start(&file, seen.clone()).unwrap();
+    let chosen = |direction| seen.2.chosen("alice@example.com", direction).map(|text| text.name.to_string());
+    let version = || seen.2.named("alice@example.com", "main").unwrap().version;
+    let first = version();
+
+    database.set_plan(&alice, "night", "two", &[Direction::In]).unwrap();
+    seen.within_a_second(|_| chosen(Direction::In).as_deref() == Some("night"));
+    assert_eq!((chosen(Direction::Out).as_deref(), version()), (Some("main"), first), "the text is the same");
+    database.set_plan(&alice, "main", "three", &[]).unwrap();
+    seen.within_a_second(|_| version() > first);
+    assert_eq!(chosen(Direction::Out).as_deref(), Some("main"), "it keeps its direction");
+    database.remove_plan(&alice, "main").unwrap();
+    seen.within_a_second(|_| chosen(Direction::Out).is_none());
+    assert!(matches!(database.remove_plan(&alice, "main"), Err(AccountsError::UnknownName { .. })));
+}
+
+#[test]
+fn a_record_that_is_written_twice_is_one_row() {
+    let (_dir, file) = place();
+    let mut database = Database::open(&file).unwrap();
+    for _ in 0..2 {
+        database.add_cdrs([cdr(0, "alice@example.com"), cdr(1, "bob@example.com")].into_iter()).unwrap();
+    }
+    let list = |user: Option<&str>, since| {
+        let page = CdrPage { user: user.map(str::to_owned), since, limit: 10 };
+        database.list_cdrs(&page).unwrap().iter().map(|row| row.leg).collect::<Vec<_>>()
+    };
+    assert_eq!(list(None, 0), [0, 1]);
+    assert_eq!(list(Some("bob@example.com"), 0), [1]);
+    assert_eq!(list(None, 1_800_000_000_001), [1]);
+}
+
+#[test]
+fn a_database_of_the_first_version_is_brought_up_to_date() {
+    let (_dir, file) = place();
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    let shell = Connection::open(&file).unwrap();
+    shell.execute_batch(include_str!("../src/accounts/schema_1.sql")).unwrap();
+    shell
+        .execute_batch("PRAGMA user_version = 1; INSERT INTO account (user, domain) VALUES ('alice', 'example.com')")
+        .unwrap();
+    let mut database = Database::open(&file).unwrap();
+    database.set_plan(&aor("alice@example.com"), "main", "", &[]).unwrap();
+    assert_eq!(database.list_plans(None, 10).unwrap().len(), 1);
+}
+
+#[test]
+fn keys_and_values_are_kept_by_user_and_bounded() {
+    let (_dir, file) = place();
+    drop(Database::open(&file).unwrap());
+    let store = KeyValues::start(file).unwrap();
+    let ask = |owner: &str, query| {
+        let (reply, replied) = std::sync::mpsc::channel();
+        store.ask(aor(owner), query, Box::new(move |answer| reply.send(answer).unwrap()));
+        replied.recv_timeout(Duration::from_secs(10)).unwrap()
+    };
+    let put = |key: &str, value: &str| KeyValueQuery::Put(key.into(), value.into());
+    let (alice, bob) = ("alice@example.com", "bob@example.com");
+    assert_eq!(ask(alice, put("mode", "day")), KeyValueAnswer::Done);
+    assert_eq!(ask(alice, put("mode", "night")), KeyValueAnswer::Done);
+    assert_eq!(ask(alice, KeyValueQuery::Get("mode".into())), KeyValueAnswer::Value(Some("night".into())));
+    assert_eq!(ask(bob, KeyValueQuery::Get("mode".into())), KeyValueAnswer::Value(None));
+    assert_eq!(ask(alice, KeyValueQuery::List("m".into())), KeyValueAnswer::Keys(vec!["mode".into()]));
+    assert_eq!(ask(alice, KeyValueQuery::Delete("mode".into())), KeyValueAnswer::Done);
+    assert_eq!(ask(alice, KeyValueQuery::List(String::new())), KeyValueAnswer::Keys(vec![]));
+    assert!(matches!(ask(alice, put("", "x")), KeyValueAnswer::Refused(_)));
+    assert!(matches!(ask(alice, put("k", &"x".repeat(5000))), KeyValueAnswer::Refused(_)));
+    for n in 0..MAX_KEYS {
+        assert_eq!(ask(bob, put(&n.to_string(), "x")), KeyValueAnswer::Done);
+    }
+    assert!(matches!(ask(bob, put("more", "x")), KeyValueAnswer::Refused(_)));
+    assert_eq!(ask(bob, put("7", "another")), KeyValueAnswer::Done, "a known key changes");
+}
+
+fn provider(name: &str) -> Provider {
+    Provider {
+        owner: "alice@example.com".into(),
+        name: name.into(),
+        server: "sip:sip.example.net".into(),
+        outbound_proxy: Some("sip:proxy.example.net;lr".into()),
+        user: "4711".into(),
+        auth_user: None,
+        password: Password::new("secret"),
+        realm: None,
+        from: None,
+        contact: None,
+        headers: Box::new([("X-Account".into(), "a: b".into())]),
+        sources: ["192.0.2.0/24", "sip.example.net"].iter().filter_map(|text| ProviderSource::parse(text)).collect(),
+        enabled: true,
+    }
+}
+
+fn cdr(leg: u16, user: &str) -> Cdr<'_> {
+    Cdr {
+        id: CdrId { call: 7, leg },
+        direction: LegDirection::Out,
+        attempted_at: 1_700_000_000_000,
+        progress_at: None,
+        answered_at: None,
+        ended_at: 1_800_000_000_000 + u64::from(leg),
+        ended_by: EndedBy::Peer,
+        status: 486,
+        reason: "Busy Here",
+        caller: "sip:alice@example.com",
+        callee: "sip:bob@example.com",
+        user,
+        plan: "main",
+        provider: "",
+        account_code: "",
+        call_id: "1@ringswitch.invalid",
+        source: "udp 192.0.2.7:5060",
+    }
+}
+
 /// Holds what a watcher has told.
-#[derive(Clone, Default)]
-struct Seen(Arc<Mutex<BTreeMap<String, Account>>>);
+#[derive(Clone)]
+struct Seen(Arc<Mutex<BTreeMap<String, Account>>>, Arc<Providers>, Arc<Plans>);
 
-impl AccountSink for Seen {
-    fn put(&mut self, account: Account) {
-        self.0.lock().unwrap().insert(account.aor.to_string(), account);
+impl Default for Seen {
+    fn default() -> Self {
+        Self(Arc::default(), Arc::new(Providers::new([1; 16])), Arc::new(Plans::new([1; 16])))
+    }
+}
+
+impl Sink for Seen {
+    fn apply(&mut self, change: Change) {
+        let mut seen = self.0.lock().unwrap();
+        match change {
+            Change::Account(account) => drop(seen.insert(account.aor.to_string(), account)),
+            Change::AccountGone(aor) => drop(seen.remove(&aor.to_string())),
+            Change::Provider(provider) => self.1.put(provider),
+            Change::ProviderGone { owner, name } => self.1.remove(&owner.to_string(), &name),
+            Change::Plan(plan) => self.2.put(plan),
+            Change::PlanGone { owner, name } => self.2.remove(&owner.to_string(), &name),
+        }
     }
 
-    fn remove(&mut self, aor: Aor) {
-        self.0.lock().unwrap().remove(&aor.to_string());
-    }
-
-    fn replace_all(&mut self, accounts: Vec<Account>) {
-        *self.0.lock().unwrap() = accounts.into_iter().map(|account| (account.aor.to_string(), account)).collect();
+    fn replace_all(&mut self, everything: Everything) {
+        let accounts = everything.accounts.into_iter();
+        *self.0.lock().unwrap() = accounts.map(|account| (account.aor.to_string(), account)).collect();
+        self.1.replace_all(everything.providers);
+        self.2.replace_all(everything.plans);
     }
 }
 

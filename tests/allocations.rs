@@ -4,11 +4,12 @@
 #[expect(dead_code, reason = "the harness serves other tests too")]
 mod harness;
 
-use agent::{Flow, Now, Outbox, Received};
+use agent::{Flow, Now, Outbox, PLACEHOLDER, Posted, Received, Secret, Way};
 use bumpalo::Bump;
 use harness::{ALICE, BOB, OUTSIDER, Table, in_dialog, request, response, udp};
-use ringswitch::proxy::{Agents, Location, Proxy, Relay, Target};
-use sip::{Limits, Message, Request};
+use registrar::{Incoming, Target};
+use ringswitch::proxy::{Agents, App, Apps, HealthTable, Location, Proxy, Reach, Relay, State};
+use sip::{Limits, Message};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -48,19 +49,26 @@ static ALLOCATOR: Counting = Counting;
 /// Bob is at his phone; nobody else is anywhere. It allocates nothing.
 struct OnlyBob;
 
+const BOBS_PHONE: Target<'static> =
+    Target { contact: b"sip:bob@192.0.2.20:5062", q: 1000, route: b"", flow: None, expires_secs: 60, user_agent: b"" };
+
 impl Agents for OnlyBob {
     fn locate<'t>(&self, _: Now, aor: &str, _: &'t Bump) -> Location<'t> {
         match aor {
-            "bob@example.com" => Location::Bound(Target { uri: b"sip:bob@192.0.2.20:5062", flow: None, path: b"" }),
+            "bob@example.com" => Location::Bound(&[BOBS_PHONE]),
             _ => Location::Unknown,
         }
     }
 
-    fn register<'t>(&mut self, _: Now, _: Flow, _: &Message<'t>, _: &Request<'t>, _: &mut Outbox<'t>) {}
+    fn register<'t>(&mut self, _: Now, _: &Incoming<'_, 't>, _: &mut Outbox<'t>) {}
 
-    fn authorize_relay<'t>(&mut self, _: Now, _: Flow, _: &Message<'t>, _: &Request<'t>, _: &mut Outbox<'t>) -> Relay {
+    fn authorize_relay<'t>(&mut self, _: Now, _: &Incoming<'_, 't>, _: &mut Outbox<'t>) -> Relay {
         Relay::Refused
     }
+
+    fn serve<'t>(&mut self, _: Now, _: usize, _: &Received<'t>, _: &Message<'t>, _: &mut Outbox<'t>) {}
+
+    fn probed<'t>(&mut self, _: Now, _: &Message<'t>, _: &mut Outbox<'t>) {}
 }
 
 /// Handles the message in a turn of its own and gives how many messages it sent.
@@ -70,10 +78,11 @@ fn turn(proxy: &mut Proxy, arena: &mut Bump, journal: &mut Vec<u8>, flow: Flow, 
         let mut out = Outbox::new(arena, &mut [], journal, &mut ticket);
         let now = Now { monotonic: Duration::ZERO, unix: Duration::ZERO };
         let message = Message::parse(octets, &Limits::default()).expect("the test sends a sound message");
+        let received = Received { flow, octets, passed: false };
         if message.is_request() {
-            proxy.handle_request(now, &Received { flow, octets, passed: false }, &message, &mut OnlyBob, &mut out);
+            proxy.handle_request(now, &received, &message, &mut OnlyBob, &mut out);
         } else {
-            proxy.handle_response(&message, &mut out);
+            proxy.handle_response(now, &received, &message, &mut OnlyBob, &mut out);
         }
         out.outgoing().len()
     };
@@ -108,5 +117,31 @@ fn forwarding_allocates_nothing() {
                 assert!(round == 0 || allocations == 0, "{allocations} allocations for {text}");
             }
         }
+    }
+}
+
+#[test]
+fn serving_by_a_hop_and_sending_for_application_servers_allocates_nothing() {
+    let secret = Secret::new([7; 32]);
+    let reach = Reach::Process(vec!["127.0.0.1:40000".parse().expect("an address")]);
+    let stable = App { name: "stable".into(), domains: Vec::new(), weight: 1, reach, state: State::Serving };
+    let mut table = Table::with(|settings| settings.apps = Apps::new(&secret, vec![stable], HealthTable::new(1)));
+    let text = request("INVITE", "sip:bob@example.com", &["Contact: <sip:a@10.0.0.5>"]);
+    let posted = request("INVITE", "sip:bob@192.0.2.20:5062", &[&format!("Contact: <sip:x@{PLACEHOLDER}>")])
+        .replace("192.0.2.10:5060", PLACEHOLDER);
+    let (mut arena, mut journal) = (Bump::new(), Vec::new());
+    for round in 0..3 {
+        let before = ALLOCATIONS.get();
+        assert_eq!(turn(&mut table.proxy, &mut arena, &mut journal, udp(OUTSIDER), text.as_bytes()), 1);
+        let mut ticket = 0;
+        let mut out = Outbox::new(&arena, &mut [], &mut journal, &mut ticket);
+        for way in [Way::Uri, Way::Flow(udp(BOB))] {
+            assert!(table.proxy.originate(&Posted { way, octets: posted.as_bytes() }, &mut out).is_none());
+        }
+        assert_eq!(out.outgoing().len(), 2);
+        drop(out);
+        arena.reset();
+        let allocations = ALLOCATIONS.get() - before;
+        assert!(round == 0 || allocations == 0, "{allocations} allocations");
     }
 }

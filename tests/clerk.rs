@@ -3,8 +3,13 @@
 #![expect(clippy::disallowed_methods, reason = "a test owns its files, sockets, threads and time")]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod kept;
+
 use agent::Ticket;
-use ringswitch::clerk::{Clerk, ControlHandler, Replayed, Settings, StartError, replay};
+use kept::{NOW, aor, binding, record};
+use ringswitch::accounts::{CdrPage, Database};
+use ringswitch::cdr;
+use ringswitch::clerk::{Clerk, ControlHandler, Replayed, Settings, StartError, read_ahead, replay, replay_rest};
 use ringswitch::config;
 use ringswitch::control::{Answer, Reload, Request};
 use ringswitch::io::{JournalInlet, JournalLink, Waker, journal};
@@ -20,9 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use store::journal::{Fault, Kind, SegmentHeader, frame};
-use store::{Binding, Bindings, Draft, Record, Source, TooLong};
-
-const NOW: u64 = 1_800_000_000;
+use store::{Bindings, Cdr, CdrId, Draft, EndedBy, LegDirection, Record, TooLong, put_call, put_call_end, put_cdr};
 
 /// Names the data directory to the child of a test.
 const CHILD: &str = "RINGSWITCH_CLERK_TEST_CHILD";
@@ -141,7 +144,12 @@ fn a_hundred_thousand_refreshes_keep_the_journal_short_and_replay_to_the_same_ta
     let journal = config::Journal { segment_bytes: SEGMENT, ..config::Journal::default() };
     let (clerk, mut shards, table) = start(data_dir.path(), journal.clone(), 2);
     let mut longest = 0;
+    let early = Bindings::new([3; 16]);
+    let mut ahead = None;
     for n in 0..1000u64 {
+        if n == 500 {
+            ahead = Some(read_ahead(&directory, &early, NOW).unwrap());
+        }
         for shard in &mut shards {
             for k in 0..50 {
                 let aor = aor((n * 7919 + k * 31) % AORS);
@@ -169,13 +177,20 @@ fn a_hundred_thousand_refreshes_keep_the_journal_short_and_replay_to_the_same_ta
     assert!(longest < bound, "{longest} octets for {live} live ones, more than {bound}");
     clerk.stop().unwrap();
 
+    let check = |back: &Bindings, replayed: Replayed| {
+        assert_eq!(replayed.damage, []);
+        for n in 0..AORS {
+            assert_eq!(contents(back, &aor(n)), contents(&table, &aor(n)), "AOR {n}");
+        }
+        assert_eq!(back.census(), table.census());
+        replayed.segments.len()
+    };
     let back = Bindings::new([2; 16]);
     let replayed = replay(&directory, &back, NOW).unwrap();
-    assert_eq!(replayed.damage, []);
-    for n in 0..AORS {
-        assert_eq!(contents(&back, &aor(n)), contents(&table, &aor(n)), "AOR {n}");
-    }
-    assert_eq!(back.census(), table.census());
+    let segments = check(&back, replayed);
+    // Who has read the first half ahead, of which compaction has deleted much since, finds the same.
+    let replayed = replay_rest(&directory, &early, NOW, ahead.unwrap()).unwrap();
+    assert_eq!(check(&early, replayed), segments);
 }
 
 /// Run it in release with `--nocapture --test-threads=1` for the figures.
@@ -243,6 +258,103 @@ fn a_torn_tail_is_cut_and_a_damaged_middle_is_told_and_salvaged() {
     let replayed = replay(&directory, &Bindings::new([1; 16]), NOW).unwrap();
     assert_eq!((replayed.records, replayed.damage.len(), replayed.segments.len()), (18, 1, 2));
     assert!(!file(3).exists(), "a segment without a header is removed");
+}
+
+#[test]
+fn a_process_without_bindings_keeps_its_calls() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let (clerk, mut shards, _) = start(data_dir.path(), config::Journal::default(), 1);
+    for key in 1..=3 {
+        put_call(&mut shards[0].records, key, 1, b"established").unwrap();
+    }
+    put_call_end(&mut shards[0].records, 2, 2);
+    shards[0].next_ticket += 4;
+    shards[0].push();
+    assert!(shards[0].settle());
+    // The state is told after the settlement.
+    let start = Instant::now();
+    while clerk.journal_state().calls.load(Relaxed) != 2 {
+        assert!(start.elapsed() < Duration::from_secs(5), "the clerk counts its calls");
+        std::thread::yield_now();
+    }
+    clerk.stop().unwrap();
+    let found = replay(&data_dir.path().join("journal"), &Bindings::new([1; 16]), NOW).unwrap();
+    let mut calls: Vec<_> = found.calls.iter().map(|call| (call.key, &*call.octets)).collect();
+    calls.sort_unstable();
+    assert_eq!(calls, [(1, &b"established"[..]), (3, b"established")]);
+}
+
+#[test]
+fn cdrs_wait_for_a_place_that_refuses_and_are_written_once() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let (database, lines) = (data_dir.path().join("ringswitch.db"), data_dir.path().join("cdr.json"));
+    let serve_lines = |json_lines: &Path| {
+        let table = Arc::new(Bindings::new([1; 16]));
+        let replayed = replay(&data_dir.path().join("journal"), &table, NOW).unwrap();
+        let cdrs = Some(cdr::Settings { database: database.clone(), json_lines: Some(json_lines.to_owned()) });
+        let (control, journal) = (Some(data_dir.path().to_owned()), config::Journal::default());
+        serve_with(Settings { control, journal, core: None, cdrs }, 1, &table, replayed)
+    };
+    let rows = || {
+        let page = CdrPage { user: None, since: 0, limit: 100 };
+        Database::open(&database).unwrap().list_cdrs(&page).unwrap().iter().map(|row| row.leg).collect::<Vec<_>>()
+    };
+    let end_leg = |shard: &mut Shard, leg| {
+        put_cdr(&mut shard.records, &detail(leg));
+        shard.next_ticket += 1;
+        shard.push();
+        assert!(shard.settle());
+    };
+    let until = |legs: &[u16]| {
+        let start = Instant::now();
+        while rows() != legs {
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", rows());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+
+    // The file of lines cannot be made: the record is acknowledged, and waits.
+    let (clerk, mut shards) = serve_lines(&data_dir.path().join("nowhere").join("cdr.json"));
+    end_leg(&mut shards[0], 0);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(rows(), [0; 0]);
+    clerk.stop().unwrap();
+
+    // The next process finds it. The file is rotated by a rename.
+    let (clerk, mut shards) = serve_lines(&lines);
+    until(&[0]);
+    fs::rename(&lines, data_dir.path().join("cdr.json.1")).unwrap();
+    end_leg(&mut shards[0], 1);
+    until(&[0, 1]);
+    clerk.stop().unwrap();
+    let legs = |name: &str| {
+        let text = fs::read_to_string(data_dir.path().join(name)).unwrap();
+        let leg = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["leg"].as_u64().unwrap();
+        text.lines().map(leg).collect::<Vec<_>>()
+    };
+    assert_eq!((legs("cdr.json.1"), legs("cdr.json")), (vec![0], vec![1]));
+}
+
+fn detail(leg: u16) -> Cdr<'static> {
+    Cdr {
+        id: CdrId { call: 7, leg },
+        direction: LegDirection::Out,
+        attempted_at: 1_800_000_000_000,
+        progress_at: None,
+        answered_at: None,
+        ended_at: 1_800_000_000_000 + u64::from(leg),
+        ended_by: EndedBy::Peer,
+        status: 486,
+        reason: "Busy Here",
+        caller: "sip:alice@example.com",
+        callee: "sip:bob@example.com",
+        user: "alice@example.com",
+        plan: "",
+        provider: "",
+        account_code: "",
+        call_id: "1@ringswitch.invalid",
+        source: "udp 192.0.2.7:5060",
+    }
 }
 
 #[test]
@@ -340,6 +452,7 @@ impl ControlHandler for Handler {
             Request::Reload => Answer::ok(&Reload { applies: vec!["domains".into()], needs_restart: vec![] }),
             Request::Bindings { .. } => Answer::ok(&"x".repeat(20 << 20)),
             Request::Status => panic!("as a test of what a panic does"),
+            _ => Answer::error("it is not asked here"),
         }
     }
 }
@@ -440,9 +553,17 @@ fn serve(
     table: &Arc<Bindings>,
     replayed: Replayed,
 ) -> (Clerk, Vec<Shard>) {
+    serve_with(
+        Settings { control: Some(data_dir.to_owned()), journal, core: None, cdrs: None },
+        shards,
+        table,
+        replayed,
+    )
+}
+
+fn serve_with(settings: Settings, shards: usize, table: &Arc<Bindings>, replayed: Replayed) -> (Clerk, Vec<Shard>) {
     let clerk = Arc::new(Waker::new().unwrap());
     let (shards, inlets): (Vec<Shard>, Vec<JournalInlet>) = (0..shards).map(|_| shard(&clerk)).unzip();
-    let settings = Settings { data_dir: data_dir.to_owned(), journal, core: None };
     let clerk = Clerk::start(settings, inlets, clerk, table.clone(), replayed, Arc::new(Handler)).unwrap();
     (clerk, shards)
 }
@@ -460,46 +581,12 @@ fn child(test: &str, data_dir: &Path) -> std::process::Child {
     command.spawn().unwrap()
 }
 
-fn aor(n: u64) -> String {
-    format!("user{n:07}@pbx.example.com")
-}
-
 fn expiry(table: &Bindings, aor: &str) -> Option<u64> {
     table.lookup(aor, NOW, |record| record.live(NOW).map(|binding| binding.expires_at).max())?
 }
 
 fn contents(table: &Bindings, aor: &str) -> Option<Vec<u8>> {
     table.lookup(aor, NOW, |record| record.octets().to_vec())
-}
-
-fn record(version: u64, aor: &str, expires_at: u64) -> Record {
-    let mut draft = Draft::default();
-    draft.push(&binding(expires_at)).unwrap();
-    draft.seal(version, aor, 0).unwrap()
-}
-
-/// What a desk phone registers.
-fn binding(expires_at: u64) -> Binding<'static> {
-    Binding {
-        contact: b"sip:alice1234@192.168.100.27:49152;line=a1b2c3",
-        params: b"",
-        q: 1000,
-        registered_at: NOW,
-        expires_at,
-        call_id: b"3848276298220188511@192.168.100.27:49152",
-        cseq: 4711,
-        user_agent: b"Yealink T46S 66.85.0",
-        source: Source {
-            listener: 0,
-            transport: sip::Transport::Udp,
-            peer: "203.0.113.77:49152".parse().unwrap(),
-            connection: None,
-        },
-        path: b"",
-        instance: b"",
-        reg_id: None,
-        methods: b"",
-    }
 }
 
 fn octets_in(directory: &Path) -> u64 {

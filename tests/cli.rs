@@ -81,6 +81,86 @@ fn what_cannot_be_done_to_accounts_says_why_and_what_to_do() {
 }
 
 #[test]
+fn providers_are_added_changed_and_removed_and_never_show_their_password() {
+    let home = Home::new("domains = [\"example.com\"]");
+    let add = [
+        "provider",
+        "add",
+        "acme",
+        "--owner",
+        "alice",
+        "--server",
+        "sip:sip.example.net",
+        "--user",
+        "4711",
+        "--password-stdin",
+    ];
+    home.run_with("hunter2\n", &add).fails_with(1, "there is no account alice@example.com");
+    home.run_with("secret\n", &["account", "add", "alice", "--password-stdin"]).succeeds();
+    home.run_with("hunter2\n", &add).succeeds();
+    home.run_with("hunter2\n", &add)
+        .fails_with(1, "has a provider acme already; change it with `ringswitch provider set`");
+
+    let set = [
+        "provider",
+        "set",
+        "acme",
+        "--owner",
+        "alice",
+        "--source",
+        "192.0.2.0/24",
+        "--header",
+        "X-A: b",
+        "--realm",
+        "r",
+    ];
+    home.run(&set).succeeds();
+    home.run(&["provider", "set", "acme", "--owner", "alice", "--realm", ""]).succeeds();
+    let shown = home.run(&["provider", "show", "acme", "--owner", "alice"]).succeeds();
+    assert!(shown.contains("realm           any\n") && shown.contains("sources         192.0.2.0/24"), "{shown}");
+    let json = home.run(&["provider", "list", "--json"]).succeeds();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()[0]["headers"], json!(["X-A: b"]));
+    assert!(!format!("{shown}{json}").contains("hunter2"));
+
+    let wrong = |option: &str, text: &str| home.run(&["provider", "set", "acme", "--owner", "alice", option, text]);
+    wrong("--server", "tel:1").fails_with(2, "write a SIP URI such as sip:sip.example.net");
+    wrong("--source", "nowhere/8").fails_with(2, "write an address, a network or a host");
+    wrong("--header", "Via: x").fails_with(2, "the switch itself writes Via");
+    home.run(&["provider", "set", "acme", "--owner", "alice"]).fails_with(2, "There is nothing to set");
+    home.run(&["provider", "remove", "acme", "--owner", "alice"]).succeeds();
+    home.run(&["provider", "show", "acme", "--owner", "alice"])
+        .fails_with(1, "alice@example.com has no provider acme; `ringswitch provider list`");
+}
+
+#[test]
+fn a_plan_is_compiled_before_it_is_kept_and_told_dry() {
+    let home = Home::new("domains = [\"example.com\"]");
+    home.run_with("secret\n", &["account", "add", "alice", "--password-stdin"]).succeeds();
+    let set = ["plan", "set", "alice", "main", "--file", "-", "--as", "out"];
+    home.run_with("let x = 1;\nsys.dial(\"bob\"\n", &set).fails_with(2, "main:");
+    home.run_with("sys.dial(\"bob@example.com\");", &set).succeeds();
+    let listed = home.run(&["plan", "list"]).succeeds();
+    assert!(listed.contains("alice@example.com  main  out"), "{listed}");
+    assert_eq!(home.run(&["plan", "show", "alice", "main"]).succeeds(), "sys.dial(\"bob@example.com\");\n");
+    let told = home.run(&["plan", "test", "alice", "main", "--to", "100", "--answer", "486"]).succeeds();
+    assert!(
+        told.contains("INVITE sip:100@example.com from sip:alice@example.com") && told.contains("bob@example.com"),
+        "{told}"
+    );
+    home.run(&["plan", "test", "alice", "main", "--to", "a b"]).fails_with(2, "is no URI");
+
+    home.run(&["check"]).succeeds();
+    let database = rusqlite::Connection::open(home.data_dir().join("ringswitch.db")).unwrap();
+    database.execute("UPDATE plan SET source = 'sys.dial('", ()).unwrap();
+    home.run(&["check"]).fails_with(2, "In a plan of alice@example.com:\nmain:");
+    home.run(&["plan", "remove", "alice", "main"]).succeeds();
+    home.run(&["plan", "show", "alice", "main"]).fails_with(1, "alice@example.com has no plan main");
+    assert_eq!(home.run(&["cdr", "--since", "1h"]).succeeds(), "There are no such records.\n");
+    home.run(&["cdr", "--since", "yesterday"]).fails_with(2, "write a number and a unit");
+    home.run(&["hangup", "xyz"]).fails_with(2, "hexadecimal digits");
+}
+
+#[test]
 fn a_wrong_configuration_stops_every_command_with_its_place() {
     let home = Home::new("domain = [\"example.com\"]");
     for command in [&["check"][..], &["run"], &["account", "list"], &["status"]] {

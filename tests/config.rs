@@ -14,6 +14,7 @@ const DOCUMENTATION: &str = include_str!("../docs/configuration.md");
 const EVERYTHING_ELSE: &str = r#"
 domains = ["Example.com", "[2001:DB8::1]", "192.0.2.1"]
 data_dir = "/srv/sip"
+processes = "separate"
 listen = [
     { transport = "udp", address = "192.0.2.1:5070", advertise = "sip.example.com" },
     { transport = "tcp", address = "[2001:db8::1]:5070", advertise = "[2001:db8::1]:5060" },
@@ -74,10 +75,100 @@ pattern = '^Linphone/\d'
 min_expires_secs = 100
 max_expires_secs = 900
 
+[[app]]
+name = "blue"
+binary = "/opt/ringswitch/ringswitch"
+cores = [4, 5]
+memory_limit_mb = 0
+
+[[app]]
+name = "green"
+uri = "sip:192.0.2.7:5070"
+weight = 20
+
+[[app]]
+name = "edge-1"
+domains = ["Edge.example.com"]
+
+[calls]
+authenticate = false
+max_calls = 1
+max_calls_per_user = 2
+max_legs = 3
+max_redirects = 4
+max_plan_depth = 5
+ring_secs = 6
+max_setup_secs = 7
+max_call_secs = 8
+session_expires_secs = 900
+min_session_expires_secs = 100
+max_passing = 9
+max_relays = 10
+relay_to_all = true
+max_transactions = 5000
+max_reports = 10
+
+[dialplan]
+max_source_bytes = 1024
+max_functions = 1
+max_expr_depth = 8
+max_call_levels = 4
+max_variables = 16
+max_operations = 1000
+slice_operations = 256
+slice_usecs = 50
+max_script_secs = 1
+max_run_secs = 1
+max_memory_bytes = 65536
+max_memory_total_bytes = 1048576
+max_string_bytes = 256
+max_array_items = 16
+max_map_items = 16
+max_pattern_bytes = 16
+max_match_bytes = 16
+max_runs = 1
+max_runs_per_user = 1
+max_legs = 1
+max_ring_secs = 1
+max_web_requests = 0
+max_callbacks = 0
+max_questions = 0
+max_log_lines = 0
+max_log_line_bytes = 80
+max_headers = 0
+max_stack_bytes = 65536
+
+[health]
+interval_secs = 13
+timeout_secs = 14
+failures = 15
+successes = 16
+
+[supervisor]
+restart_min_msecs = 17
+restart_max_secs = 18
+steady_secs = 19
+start_secs = 20
+silence_secs = 21
+drain_secs = 22
+nice = 1
+last_words = 24
+
 [journal]
 segment_bytes = 2097152
 group_bytes = 8192
 queue_batches = 32
+
+[cdr]
+json_lines = "/var/log/cdr.jsonl"
+
+[web]
+timeout_secs = 1
+max_body_bytes = 2000
+max_redirects = 1
+max_waiting = 10
+threads = 1
+allow = ["10.0.0.0/8"]
 
 [log]
 format = "json"
@@ -145,7 +236,10 @@ fn the_example_with_its_hashes_removed_is_the_default() {
     assert_eq!(config, default);
 
     let written: BTreeSet<&str> = text.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
-    for key in settings(&default).keys().filter(|key| !["listen", "registrar.user_agent"].contains(&key.as_str())) {
+    for key in settings(&default)
+        .keys()
+        .filter(|key| !["listen", "registrar.user_agent", "app", "cdr.json_lines"].contains(&key.as_str()))
+    {
         assert!(written.contains(key.rsplit('.').next().unwrap()), "the example lacks {key}");
     }
 }
@@ -169,13 +263,16 @@ fn the_documentation_lists_each_key_with_its_default_and_whether_a_reload_applie
         rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("no row for {key}"))
     };
 
-    let machine_dependent = ["data_dir", "cores.switch", "listen", "registrar.user_agent"];
+    let machine_dependent = ["data_dir", "cores.switch", "listen", "registrar.user_agent", "app", "cdr.json_lines"];
     for (key, value) in settings(&default) {
         let rows: Vec<_> = match key.as_str() {
             "listen" => ["transport", "address", "advertise"].map(|field| row(&format!("{key}.{field}"))).to_vec(),
             "registrar.user_agent" => {
                 ["pattern", "min_expires_secs", "max_expires_secs"].map(|field| row(&format!("{key}.{field}"))).to_vec()
             }
+            "app" => ["name", "domains", "uri", "binary", "cores", "weight", "memory_limit_mb"]
+                .map(|field| row(&format!("{key}.{field}")))
+                .to_vec(),
             _ => vec![row(&key)],
         };
         let reload = if changes.applies.contains(&key) { "yes" } else { "restart" };
@@ -184,14 +281,14 @@ fn the_documentation_lists_each_key_with_its_default_and_whether_a_reload_applie
             assert_eq!(row(&key)[2], format!("`{}`", value.to_string().replace("\",\"", "\", \"")), "{key}");
         }
     }
-    assert_eq!(rows.len(), settings(&default).len() + 4, "each row is a key");
+    assert_eq!(rows.len(), settings(&default).len() + 10, "each row is a key");
 }
 
 #[test]
 fn the_documented_bounds_are_those_that_hold() {
     let numbers = regex::Regex::new(r"(\d+) to (\d+)").unwrap();
     let mut seen = 0;
-    for line in DOCUMENTATION.lines().filter(|line| line.starts_with("| `") && !line.contains("`user_agent")) {
+    for line in DOCUMENTATION.lines().filter(|line| line.starts_with("| `") && !line.contains("`app.")) {
         let key = line.split('`').nth(1).unwrap();
         let (Some(bounds), Some((section, name))) = (numbers.captures(line), key.rsplit_once('.')) else { continue };
         let (least, most): (i64, i64) = (bounds[1].parse().unwrap(), bounds[2].parse().unwrap());
@@ -204,6 +301,21 @@ fn the_documented_bounds_are_those_that_hold() {
         seen += 1;
     }
     assert!(seen > 20, "{seen}");
+}
+
+#[test]
+fn one_application_server_is_there_unless_the_file_says_otherwise() {
+    let names = |text: &str| {
+        let config = parse("apps", text).unwrap();
+        config.app.into_iter().map(|app| app.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(""), ["stable"]);
+    assert!(names("app = []").is_empty());
+    assert_eq!(names("[[app]]\nname = 'blue'"), ["blue"]);
+    assert_eq!(names("[[app]]\nname = 'edge'\ndomains = ['edge.example.com']"), ["stable", "edge"]);
+
+    let config = parse("apps", "domains = ['a.example']\n[[app]]\nname = 'edge'\ndomains = ['b.example', 'A.example']");
+    assert_eq!(config.unwrap().all_domains(), ["a.example", "b.example"]);
 }
 
 #[test]
@@ -248,6 +360,12 @@ fn faults_read_as_in_the_golden_file() {
         "[[registrar.user_agent]]\npattern = \"Linphone(\"\nmax_expires_secs = 100000000",
         "[[registrar.user_agent]]\nmatch = \"Linphone\"",
         "[proxy]\nrelay_from = [\"10.0.0.0/8\", \"10.0.0.1/8\", \"fe80::/200\"]\nrecord_route = 1",
+        "[[app]]\nname = \"Edge 1\"\n[[app]]\nname = \"switch\"\n[[app]]\ndomain = [\"edge.example.com\"]",
+        "[[app]]\nname = \"stable\"\ndomains = [\"a.example\"]",
+        "processes = \"separate\"\n[[app]]\nname = \"a\"\nuri = \"192.0.2.7\"\nbinary = \"ringswitch\"\n[[app]]\nname = \"a\"",
+        "[[app]]\nname = \"a\"\nmemory_limit_mb = 100\nweigth = 1",
+        "app = [\"stable\"]",
+        "[calls]\nmin_session_expires_secs = 3600",
         "[tls]\ncertificate = \"x\"",
         "[log]\nlevel = \"warning\"\nformat = \"JSON\"",
         "proxy = true",

@@ -456,18 +456,18 @@ fn a_core_that_cannot_be_pinned_and_a_transport_that_is_not_served_are_told() {
 
 // The edge under test.
 
-struct Switch<C> {
-    running: Running<C>,
+struct Switch {
+    running: Running,
     addresses: Vec<SocketAddr>,
     stats: Vec<Arc<ringswitch::io::EdgeStats>>,
 }
 
-impl<C: Core> Switch<C> {
-    fn start(settings: Settings, core: impl Fn(u16) -> C) -> Self {
+impl Switch {
+    fn start<C: Core + Send>(settings: Settings, core: impl Fn(u16) -> C) -> Self {
         Self::start_with(settings, |shard, _| (core(shard), None))
     }
 
-    fn start_with(
+    fn start_with<C: Core + Send>(
         settings: Settings,
         core: impl Fn(u16, &[Arc<Waker>]) -> (C, Option<ringswitch::io::JournalLink>),
     ) -> Self {

@@ -99,7 +99,7 @@ impl Switch {
             .map(|transport| format!("[[listen]]\ntransport = \"{transport}\"\naddress = \"127.0.0.1:{port}\"\n"))
             .concat();
         let config = format!(
-            "domains = [\"example.test\"]\ndata_dir = \"{}\"\n{listen}[cores]\nswitch = 2\n",
+            "domains = [\"example.test\"]\napp = []\ndata_dir = \"{}\"\n{listen}[cores]\nswitch = 2\n",
             data_dir.display()
         );
         fs::write(dir.path().join("ringswitch.toml"), config).unwrap();

@@ -1,7 +1,9 @@
 //! How soon a switch with a million bindings serves again. It is alone here, for what else runs would count in its time.
 #![expect(clippy::disallowed_methods, reason = "a test owns its files and measures time")]
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod kept;
+
+use kept::{NOW, aor, record};
 use ringswitch::clerk::{Clerk, ControlHandler, Settings, replay};
 use ringswitch::config;
 use ringswitch::control::{Answer, Request};
@@ -9,10 +11,8 @@ use ringswitch::io::Waker;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::Bindings;
 use store::journal::{Kind, SegmentHeader, frame};
-use store::{Binding, Bindings, Draft, Record, Source};
-
-const NOW: u64 = 1_800_000_000;
 
 #[test]
 fn a_start_with_a_million_bindings_serves_within_two_seconds() {
@@ -32,7 +32,12 @@ fn a_start_with_a_million_bindings_serves_within_two_seconds() {
     let table = Arc::new(Bindings::new([1; 16]));
     let replayed = replay(&directory, &table, NOW).unwrap();
     let (read, records) = (start.elapsed(), replayed.records);
-    let settings = Settings { data_dir: data_dir.path().to_owned(), journal: config::Journal::default(), core: None };
+    let settings = Settings {
+        control: Some(data_dir.path().to_owned()),
+        journal: config::Journal::default(),
+        core: None,
+        cdrs: None,
+    };
     let waker = Arc::new(Waker::new().unwrap());
     let clerk = Clerk::start(settings, Vec::new(), waker, table.clone(), replayed, Arc::new(Nothing)).unwrap();
     let served = start.elapsed();
@@ -47,39 +52,5 @@ struct Nothing;
 impl ControlHandler for Nothing {
     fn handle(&self, _: Request) -> Answer {
         Answer::error("nobody asks here")
-    }
-}
-
-fn aor(n: u64) -> String {
-    format!("user{n:07}@pbx.example.com")
-}
-
-fn record(version: u64, aor: &str, expires_at: u64) -> Record {
-    let mut draft = Draft::default();
-    draft.push(&binding(expires_at)).unwrap();
-    draft.seal(version, aor, 0).unwrap()
-}
-
-/// What a desk phone registers.
-fn binding(expires_at: u64) -> Binding<'static> {
-    Binding {
-        contact: b"sip:alice1234@192.168.100.27:49152;line=a1b2c3",
-        params: b"",
-        q: 1000,
-        registered_at: NOW,
-        expires_at,
-        call_id: b"3848276298220188511@192.168.100.27:49152",
-        cseq: 4711,
-        user_agent: b"Yealink T46S 66.85.0",
-        source: Source {
-            listener: 0,
-            transport: sip::Transport::Udp,
-            peer: "203.0.113.77:49152".parse().unwrap(),
-            connection: None,
-        },
-        path: b"",
-        instance: b"",
-        reg_id: None,
-        methods: b"",
     }
 }

@@ -6,8 +6,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests start processes, open sockets and read the clock")]
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod apps;
 mod demo;
 mod disk;
+mod generations;
 mod hostile;
 mod kill;
 mod lifecycle;
@@ -18,3 +20,4 @@ mod relay;
 mod rig;
 mod shards;
 mod streams;
+mod supervisor;

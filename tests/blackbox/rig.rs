@@ -41,6 +41,8 @@ pub fn wait_at_most(most: Duration, what: &str, mut done: impl FnMut() -> bool) 
 pub struct Home {
     dir: TempDir,
     port: u16,
+    /// What the configuration says of application servers.
+    app: &'static str,
 }
 
 /// What a command has said.
@@ -51,23 +53,31 @@ pub struct Outcome {
 }
 
 impl Home {
-    /// A switch for `example.com` on loopback, UDP and TCP, with `sections` in its configuration.
+    /// A switch for `example.com` on loopback, UDP and TCP, with `sections` in its configuration. Its proxy forwards by itself.
     pub fn new(sections: &str) -> Self {
         let home = Self::bare();
         home.configure(&home.text("domains = [\"example.com\"]", sections));
         home
     }
 
+    /// The same with an application server.
+    pub fn served(sections: &str) -> Self {
+        let home = Self { app: "", ..Self::bare() };
+        home.configure(&home.text("domains = [\"example.com\"]", sections));
+        home
+    }
+
     /// A directory without a configuration.
     pub fn bare() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), port: free_port() }
+        Self { dir: tempfile::tempdir().unwrap(), port: free_port(), app: "app = []" }
     }
 
     /// A configuration with `top` at its top and `sections` at its end.
     pub fn text(&self, top: &str, sections: &str) -> String {
         let (port, data_dir) = (self.port, self.data_dir());
+        let app = if sections.contains("[[app]]") { "" } else { self.app };
         let listen = |transport| format!("[[listen]]\ntransport = \"{transport}\"\naddress = \"127.0.0.1:{port}\"\n");
-        format!("{top}\ndata_dir = \"{}\"\n{}{}{sections}\n", data_dir.display(), listen("udp"), listen("tcp"))
+        format!("{top}\n{app}\ndata_dir = \"{}\"\n{}{}{sections}\n", data_dir.display(), listen("udp"), listen("tcp"))
     }
 
     pub fn configure(&self, text: &str) {
@@ -125,7 +135,12 @@ impl Home {
 
     /// Starts the switch and waits until it serves.
     pub fn start(&self) -> Switch<'_> {
-        let mut child = self.command(&["run"]).spawn().unwrap();
+        self.start_with(&[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Switch<'_> {
+        let mut child = self.command(&["run"]).envs(environment.iter().copied()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let reader = {
             let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&log));
@@ -138,10 +153,8 @@ impl Home {
             })
         };
         let mut switch = Switch { home: self, child, log, reader: Some(reader) };
-        wait_until("the switch serves", || {
-            switch.log().contains("serving") || switch.child.try_wait().unwrap().is_some()
-        });
-        assert!(switch.log().contains("serving"), "the switch does not start: {}", switch.log());
+        wait_until("the switch serves", || switch.serves() || switch.child.try_wait().unwrap().is_some());
+        assert!(switch.serves(), "the switch does not start: {}", switch.log());
         switch
     }
 }
@@ -166,6 +179,11 @@ impl Switch<'_> {
 
     pub fn tcp(&self) -> Phone {
         Phone::tcp(self.address())
+    }
+
+    /// Whether it has said that it serves, by itself or with all its processes.
+    fn serves(&self) -> bool {
+        self.log().lines().any(|line| line.contains("serving") && !line.starts_with('['))
     }
 
     /// What it has logged.

@@ -5,21 +5,25 @@
 
 use agent::{ConnectionId, Domains, Flow, ListenerId, Now, Outbox, Received, Secret};
 use bumpalo::Bump;
-use ringswitch::proxy::{
-    Agents, Interface, Listener, Listeners, Location, Names, Proxy, Relay, Settings, Target, keys,
-};
-use sip::{HeaderName, Limits, Message, Request, StatusCode, Transport, write};
+use registrar::{Incoming, Target};
+use ringswitch::proxy::{Agents, Apps, Interface, Keys, Listener, Listeners, Location, Names, Proxy, Relay, Settings};
+use sip::{HeaderName, Limits, Message, StatusCode, Transport, write};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 pub const UDP: u16 = 0;
 pub const TCP: u16 = 1;
 pub const UDP_V6: u16 = 2;
+/// On which other processes of ours are met.
+pub const HOP: u16 = 3;
 
 pub const ALICE: &str = "192.0.2.10:5060";
 pub const BOB: &str = "192.0.2.20:5062";
 pub const DAVE: &str = "198.51.100.7:31000";
 pub const TRUNK: &str = "192.0.2.99:5060";
 pub const OUTSIDER: &str = "203.0.113.5:5060";
+
+/// When everything happens.
+pub const NOW: Now = Now { monotonic: Duration::from_secs(1), unix: Duration::from_secs(1_700_000_000) };
 
 /// The flow over UDP to `peer`.
 pub fn udp(peer: &str) -> Flow {
@@ -50,7 +54,7 @@ pub fn settings() -> Settings {
         ],
         &[Interface { address: [192, 0, 2, 1].into(), prefix: 24 }],
     );
-    let (branches, dialogs) = keys(&Secret::new([7; 32]));
+    let secret = Secret::new([7; 32]);
     Settings {
         domains: Domains::new(vec!["example.com".into()], listeners.addresses().collect()),
         listeners,
@@ -61,8 +65,9 @@ pub fn settings() -> Settings {
         server: "".into(),
         retry_after_secs: 7,
         new_requests_per_turn: 100,
-        branches,
-        dialogs,
+        apps: Apps::none(&secret),
+        hop: ListenerId(HOP),
+        keys: Keys::new(&secret),
     }
 }
 
@@ -76,6 +81,10 @@ pub struct Registrar {
     pub registered: usize,
     /// Users looked for.
     pub located: std::cell::RefCell<Vec<String>>,
+    /// What application servers on this shard were given, each with the server's number.
+    pub served: Vec<(usize, Sent)>,
+    /// Responses that the prober was given.
+    pub probed: usize,
 }
 
 impl Agents for Registrar {
@@ -84,29 +93,39 @@ impl Agents for Registrar {
         self.users.get(aor).copied().unwrap_or(Location::Unknown)
     }
 
-    fn register<'t>(&mut self, _: Now, flow: Flow, message: &Message<'t>, _: &Request<'t>, out: &mut Outbox<'t>) {
+    fn register<'t>(&mut self, _: Now, incoming: &Incoming<'_, 't>, out: &mut Outbox<'t>) {
         self.registered += 1;
-        answer(StatusCode::OK, flow, message, out);
+        answer(StatusCode::OK, incoming.flow, incoming.message, out);
     }
 
-    fn authorize_relay<'t>(
-        &mut self,
-        _: Now,
-        flow: Flow,
-        message: &Message<'t>,
-        _: &Request<'t>,
-        out: &mut Outbox<'t>,
-    ) -> Relay {
+    fn authorize_relay<'t>(&mut self, _: Now, incoming: &Incoming<'_, 't>, out: &mut Outbox<'t>) -> Relay {
         if self.relay == Relay::Challenged {
-            answer(StatusCode::PROXY_AUTHENTICATION_REQUIRED, flow, message, out);
+            answer(StatusCode::PROXY_AUTHENTICATION_REQUIRED, incoming.flow, incoming.message, out);
         }
         self.relay
+    }
+
+    fn serve<'t>(&mut self, _: Now, app: usize, received: &Received<'t>, message: &Message<'t>, _: &mut Outbox<'t>) {
+        assert!(std::ptr::eq(received.octets, message.bytes()), "both are one message");
+        self.served.push((app, Sent { flow: received.flow, octets: received.octets.to_vec() }));
+    }
+
+    fn probed<'t>(&mut self, _: Now, _: &Message<'t>, _: &mut Outbox<'t>) {
+        self.probed += 1;
     }
 }
 
 /// A binding: its contact, its flow where only that leads to it, its path.
 pub fn bound(contact: &'static str, flow: Option<Flow>, path: &'static str) -> Location<'static> {
-    Location::Bound(Target { uri: contact.as_bytes(), flow, path: path.as_bytes() })
+    let target = Target {
+        contact: contact.as_bytes(),
+        q: 1000,
+        route: path.as_bytes(),
+        flow,
+        expires_secs: 60,
+        user_agent: b"",
+    };
+    Location::Bound(Box::leak(Box::new([target])))
 }
 
 fn answer<'t>(status: StatusCode, flow: Flow, message: &Message<'t>, out: &mut Outbox<'t>) {
@@ -182,7 +201,14 @@ impl Table {
             ("dave@example.com", bound("sip:dave@10.0.0.9:5060", Some(udp(DAVE)), "")),
             ("+12015550123@example.com", bound("sip:bob@192.0.2.20:5062", None, "")),
         ]);
-        let registrar = Registrar { users, relay: Relay::Refused, registered: 0, located: Default::default() };
+        let registrar = Registrar {
+            users,
+            relay: Relay::Refused,
+            registered: 0,
+            located: Default::default(),
+            served: Vec::new(),
+            probed: 0,
+        };
         Self { proxy: Proxy::new(Arc::new(settings)), registrar }
     }
 
@@ -203,16 +229,19 @@ impl Table {
     pub fn receive(&mut self, flow: Flow, octets: impl AsRef<[u8]>) -> Vec<Sent> {
         self.turn(|table, arena, out| {
             let octets = arena.alloc_slice_copy(octets.as_ref());
-            let received = Received { flow, octets, passed: false };
-            let now = Now { monotonic: Duration::from_secs(1), unix: Duration::from_secs(1_700_000_000) };
-            match Message::parse(octets, &table.proxy.settings().limits) {
-                Err(fault) => table.proxy.refuse_unparsed(&received, fault, out),
-                Ok(message) if message.is_request() => {
-                    table.proxy.handle_request(now, &received, &message, &mut table.registrar, out);
-                }
-                Ok(message) => table.proxy.handle_response(&message, out),
-            }
+            table.handle(&Received { flow, octets, passed: false }, out);
         })
+    }
+
+    /// Handles a message in a turn that is under way.
+    pub fn handle<'t>(&mut self, received: &Received<'t>, out: &mut Outbox<'t>) {
+        match Message::parse(received.octets, &self.proxy.settings().limits) {
+            Err(fault) => self.proxy.refuse_unparsed(received, fault, out),
+            Ok(message) if message.is_request() => {
+                self.proxy.handle_request(NOW, received, &message, &mut self.registrar, out);
+            }
+            Ok(message) => self.proxy.handle_response(NOW, received, &message, &mut self.registrar, out),
+        }
     }
 
     /// Receives a message to which one message is sent.

@@ -29,7 +29,10 @@ fn what_a_stream_could_not_deliver_is_503_by_the_way_that_it_came() {
         let undeliverable = |table: &mut Table, text: &str| {
             let forwarded = table.one(came_on, text);
             table.turn(|table, arena, out| {
-                table.proxy.handle_undeliverable(arena.alloc_slice_copy(&forwarded.octets), out);
+                let octets = arena.alloc_slice_copy(&forwarded.octets);
+                if let Some(received) = table.proxy.handle_undeliverable(forwarded.flow, octets, out) {
+                    table.handle(&received, out);
+                }
             })
         };
         let sent = undeliverable(&mut table, &text);

@@ -1,0 +1,159 @@
+//! Calls with an application server in the middle: two phones talk to it, and neither sees the other.
+
+use crate::{
+    phone::{Phone, Request, header, headers, status},
+    rig::Home,
+};
+
+const OPEN: &str = "[cores]\nswitch = 2\n[registrar]\nauthenticate = false\n[calls]\nauthenticate = false\n";
+
+/// A session description at this port.
+fn sdp(port: u16) -> String {
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
+         a=rtpmap:0 PCMU/8000\r\n"
+    )
+}
+
+/// The next message that is no provisional response and repeats none in `seen`.
+fn expect(phone: &mut Phone, seen: &mut Vec<String>) -> String {
+    loop {
+        let message = phone.expect();
+        if !message.starts_with("SIP/2.0 1") && !seen.contains(&message) {
+            seen.push(message.clone());
+            return message;
+        }
+    }
+}
+
+/// Answers `request` with an answer to its offer.
+fn accept(phone: &mut Phone, request: &str, user: &str) {
+    let copy = |name| headers(request, name).iter().map(|value| format!("{name}: {value}\r\n")).collect::<String>();
+    let body = sdp(30_002);
+    let text = format!(
+        "SIP/2.0 200 OK\r\n{}{}To: {};tag=callee\r\n{}{}Contact: {}\r\nContent-Type: application/sdp\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        copy("Via"),
+        copy("From"),
+        header(request, "To"),
+        copy("Call-ID"),
+        copy("CSeq"),
+        phone.contact(user),
+        body.len()
+    );
+    phone.send(text.as_bytes());
+}
+
+/// A request inside the dialog that `invite` and `answer` set up, from the caller.
+fn inside(invite: &Request, answer: &str, method: &'static str) -> Request {
+    let uri = header(answer, "Contact").trim_matches(['<', '>']).to_owned();
+    let to = header(answer, "To").to_owned();
+    Request { method, uri, to, lines: Vec::new(), body: String::new(), ..invite.again() }
+}
+
+fn invite(caller: &Phone) -> Request {
+    let contact = format!("Contact: {}", caller.contact("alice"));
+    let invite = Request::new("INVITE", "sip:bob@example.com").line(contact).line("Content-Type: application/sdp");
+    Request { body: sdp(30_000), ..invite }
+}
+
+#[test]
+fn two_phones_call_each_other_through_the_application_server() {
+    let home = Home::served(OPEN);
+    home.add_account("bob@example.com", &[]);
+    let switch = home.start();
+    for (mut caller, mut callee) in
+        [(switch.udp(), switch.udp()), (switch.tcp(), switch.udp()), (switch.udp(), switch.tcp())]
+    {
+        assert_eq!(status(&callee.ask(&Request::register("bob", "*").line("Expires: 0"))), 200);
+        assert_eq!(status(&callee.ask(&Request::register("bob", &callee.contact("bob")))), 200);
+        let (mut of_caller, mut of_callee) = (Vec::new(), Vec::new());
+
+        let invite = invite(&caller);
+        caller.send_request(&invite);
+        let got = expect(&mut callee, &mut of_callee);
+        assert!(got.starts_with("INVITE sip:bob@127.0.0.1:"), "{got}");
+        assert_eq!(headers(&got, "Via").len(), 1, "{got}");
+        assert_ne!(header(&got, "Call-ID"), invite.call_id);
+        let hidden = |text: &str, phone: &Phone| !text.contains(&phone.address().to_string());
+        assert!(hidden(&got, &caller) && !got.contains("ringswitch.invalid"), "{got}");
+
+        accept(&mut callee, &got, "bob");
+        let answer = expect(&mut caller, &mut of_caller);
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(hidden(&answer, &callee) && answer.contains("m=audio 30002"), "{answer}");
+        caller.send_request(&Request { cseq: invite.cseq, ..inside(&invite, &answer, "ACK") });
+        let got = expect(&mut callee, &mut of_callee);
+        assert!(got.starts_with("ACK "), "{got}");
+
+        let bye = inside(&invite, &answer, "BYE");
+        caller.send_request(&bye);
+        let got = expect(&mut callee, &mut of_callee);
+        assert!(got.starts_with("BYE sip:bob@127.0.0.1:"), "{got}");
+        callee.respond(&got, "200 OK", None);
+        assert_eq!(status(&expect(&mut caller, &mut of_caller)), 200);
+    }
+}
+
+#[test]
+fn the_callee_hangs_up_too() {
+    let home = Home::served(OPEN);
+    home.add_account("bob@example.com", &[]);
+    let switch = home.start();
+    let (mut caller, mut callee) = (switch.udp(), switch.udp());
+    assert_eq!(status(&callee.ask(&Request::register("bob", &callee.contact("bob")))), 200);
+    let (mut of_caller, mut of_callee) = (Vec::new(), Vec::new());
+    let invite = invite(&caller);
+    caller.send_request(&invite);
+    let got = expect(&mut callee, &mut of_callee);
+    accept(&mut callee, &got, "bob");
+    let answer = expect(&mut caller, &mut of_caller);
+    caller.send_request(&Request { cseq: invite.cseq, ..inside(&invite, &answer, "ACK") });
+    expect(&mut callee, &mut of_callee);
+
+    let mut bye = Request::new("BYE", header(&got, "Contact").trim_matches(['<', '>']));
+    bye.from = format!("{};tag=callee", header(&got, "To"));
+    bye.to = header(&got, "From").to_owned();
+    bye.call_id = header(&got, "Call-ID").to_owned();
+    callee.send_request(&bye);
+    let got = expect(&mut caller, &mut of_caller);
+    assert!(got.starts_with("BYE "), "{got}");
+    caller.respond(&got, "200 OK", None);
+    assert_eq!(status(&expect(&mut callee, &mut of_callee)), 200);
+}
+
+#[test]
+fn a_call_for_nobody_and_one_for_an_absent_user_end() {
+    let home = Home::served("[registrar]\nauthenticate = false\n[calls]\nauthenticate = false\n");
+    home.add_account("carol@example.com", &[]);
+    let switch = home.start();
+    let mut caller = switch.udp();
+    for (user, expected) in [("nobody", 404), ("carol", 480)] {
+        let invite = Request { uri: format!("sip:{user}@example.com"), ..invite(&caller) };
+        let answer = caller.ask(&invite);
+        assert_eq!(status(&answer), expected, "{answer}");
+        let to = header(&answer, "To").to_owned();
+        caller.send_request(&Request { to, ..invite.follower("ACK") });
+    }
+}
+
+#[test]
+fn one_of_ours_proves_who_he_is_before_he_calls() {
+    let home = Home::served("[registrar]\nauthenticate = false\n");
+    home.add_account("alice@example.com", &[]);
+    home.add_account("bob@example.com", &[]);
+    let switch = home.start();
+    let (mut caller, mut callee) = (switch.udp(), switch.udp());
+    assert_eq!(status(&callee.ask(&Request::register("bob", &callee.contact("bob")))), 200);
+    let invite = Request { from: "<sip:alice@example.com>;tag=a".to_owned(), ..invite(&caller) };
+    let refused = caller.ask(&invite);
+    assert_eq!(status(&refused), 407, "{refused}");
+    let to = header(&refused, "To").to_owned();
+    caller.send_request(&Request { to, ..invite.follower("ACK") });
+    let proven = crate::phone::answer_challenge(&invite, &refused, "alice");
+    caller.send_request(&proven);
+    let told = caller.expect();
+    assert!(told.starts_with("SIP/2.0 100"), "{told}");
+    let got = expect(&mut callee, &mut Vec::new());
+    assert!(got.starts_with("INVITE ") && headers(&got, "Proxy-Authorization").is_empty(), "{got}");
+}
