@@ -25,7 +25,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use store::journal::{Fault, Kind, SegmentHeader, frame};
-use store::{Bindings, Cdr, CdrId, Draft, EndedBy, LegDirection, Record, TooLong, put_call, put_call_end, put_cdr};
+use store::{
+    Bindings, CallEnd, Cdr, CdrId, Draft, EndedBy, LegDirection, Record, TooLong, put_call, put_call_end, put_cdr,
+};
 
 /// Names the data directory to the child of a test.
 const CHILD: &str = "RINGSWITCH_CLERK_TEST_CHILD";
@@ -267,7 +269,7 @@ fn a_process_without_bindings_keeps_its_calls() {
     for key in 1..=3 {
         put_call(&mut shards[0].records, key, 1, b"established").unwrap();
     }
-    put_call_end(&mut shards[0].records, 2, 2);
+    put_call_end(&mut shards[0].records, 2, 2, CallEnd { at: 0, note: 0 });
     shards[0].next_ticket += 4;
     shards[0].push();
     assert!(shards[0].settle());

@@ -205,6 +205,16 @@ fn without_a_server_that_is_well_the_caller_is_told_to_come_back() {
 }
 
 #[test]
+fn a_bye_for_a_server_that_is_started_again_is_left_to_its_repetition() {
+    let mut table = table(vec![App { state: State::Down, ..app("stable", &[], process()) }]);
+    let bye = request("BYE", &format!("sip:{}@192.0.2.1", token("stable", 0, "call")), &[]);
+    assert_eq!(table.receive(udp(ALICE), &bye), []);
+    assert_eq!(table.proxy.counters.left_to_repetition, 1);
+    // Over a stream nothing is repeated.
+    assert_eq!(table.one(tcp(OUTSIDER, 3), &bye).status(), Some(503));
+}
+
+#[test]
 fn a_server_elsewhere_is_a_hop_as_any_other() {
     let mut table = table(vec![app("far", &[], Reach::Elsewhere("sip:203.0.113.7:5070".into()))]);
     let sent = table.one(udp(ALICE), request("INVITE", "sip:bob@example.com", &[CREDENTIALS]));

@@ -3,7 +3,7 @@
 use super::cdrs::Cdrs;
 use std::sync::Arc;
 use store::journal::{Item, Kind, frame, frames};
-use store::{Bindings, Call, CallIndex, PackedCdr};
+use store::{Bindings, CallIndex, PackedCdr};
 
 /// The tables that say what stands. That of the bindings is the shards', and empty where no registrar runs; those of
 /// calls and CDRs follow what is committed here.
@@ -30,9 +30,7 @@ impl News {
                 continue;
             }
             match Item::decode(kind, payload) {
-                Ok(Some(Item::Call(Call { key, version, octets }))) => {
-                    news.calls.push((key, version, octets.map(|octets| octets.len())));
-                }
+                Ok(Some(Item::Call(call))) => news.calls.push((call.key, call.version, call.state_octets())),
                 Ok(Some(Item::Cdr(cdr))) => news.cdrs.push(cdr.into_owned()),
                 _ => tracing::error!(?kind, "a record that a shard has framed cannot be read: this is a fault of ours"),
             }

@@ -34,7 +34,7 @@ pub struct Replayed {
     pub records: u64,
     /// What could not be read, torn tails left out.
     pub damage: Vec<Damaged>,
-    /// The established calls, for the application servers to take up.
+    /// The calls that are established or have ended just now, for the application servers to take up.
     pub calls: Vec<KeptCall>,
     pub(super) call_index: CallIndex,
     pub(super) cdr_index: CdrIndex,
@@ -104,8 +104,8 @@ pub fn replay_rest(
     read.extend(ahead);
 
     bindings.finish_replay(now);
-    let told = read.iter_mut().map(|contents| (contents.number, std::mem::take(&mut contents.told)));
-    let (calls, cdr_index) = standing(told.collect());
+    let told = read.iter_mut().map(|contents| (contents.number, std::mem::replace(&mut contents.told, Told::new(now))));
+    let (calls, cdr_index) = standing(told.collect(), now);
     let mut replayed = Replayed {
         segments: Vec::new(),
         records: 0,
@@ -193,7 +193,6 @@ struct Contents {
 }
 
 /// What a segment tells of calls and CDRs.
-#[derive(Default)]
 pub(super) struct Told {
     floor: u64,
     calls: CallReplay,
@@ -201,10 +200,11 @@ pub(super) struct Told {
     cdrs_written: Vec<CdrId>,
 }
 
-/// The calls and the CDRs that stand, by what all segments tell: their numbers, and what is in each.
-pub(super) fn standing(segments: Vec<(u64, Told)>) -> (Vec<KeptCall>, CdrIndex) {
+/// The calls and the CDRs that stand at `now`, in seconds since the Unix epoch, by what all segments tell: their numbers, and
+/// what is in each.
+pub(super) fn standing(segments: Vec<(u64, Told)>, now: u64) -> (Vec<KeptCall>, CdrIndex) {
     let floor = segments.iter().map(|(_, told)| told.floor).max().unwrap_or(0);
-    let (mut calls, mut cdrs, mut written) = (CallReplay::default(), CdrIndex::default(), Vec::new());
+    let (mut calls, mut cdrs, mut written) = (CallReplay::new(now), CdrIndex::default(), Vec::new());
     for (number, told) in segments {
         written.extend(told.cdrs_written);
         if number >= floor {
@@ -217,6 +217,11 @@ pub(super) fn standing(segments: Vec<(u64, Told)>) -> (Vec<KeptCall>, CdrIndex) 
 }
 
 impl Told {
+    /// Nothing yet, of a segment that is read at `now`, in seconds since the Unix epoch.
+    pub(super) fn new(now: u64) -> Self {
+        Self { floor: 0, calls: CallReplay::new(now), cdrs: Vec::new(), cdrs_written: Vec::new() }
+    }
+
     /// Takes what is told of calls and CDRs, and gives back a record of bindings.
     pub(super) fn take(&mut self, item: Item<'_>) -> Option<Record> {
         match item {
@@ -249,7 +254,7 @@ impl Reader<'_> {
         };
         let mut scan = Scan::default();
         let (mut records, mut damage, mut torn_at) = (0, Vec::new(), None);
-        let mut told = Told::default();
+        let mut told = Told::new(self.now);
         let mut header = None;
         loop {
             let read = (&mut file).take(PIECE_OCTETS).read_to_end(scan.buffer());

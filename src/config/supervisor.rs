@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Supervisor {
     /// The pause before a process that has failed is started again; it doubles from one failure to the next.
     pub restart_min_msecs: u32,
-    /// The longest pause.
+    /// The longest pause. Shorter than a phone repeats a BYE (64 · T1, RFC 3261 §17.1.2.2).
     pub restart_max_secs: u32,
     /// A process that has served for so long begins anew with the shortest pause.
     pub steady_secs: u32,
@@ -28,7 +28,7 @@ impl Default for Supervisor {
     fn default() -> Self {
         Self {
             restart_min_msecs: 50,
-            restart_max_secs: 30,
+            restart_max_secs: 10,
             steady_secs: 5,
             start_secs: 60,
             silence_secs: 10,

@@ -94,8 +94,9 @@ pub(super) fn run(
         let figures = Arc::new(Figures::default());
         let (file, place) = (setups(&journal, shard), Place { shard, shards });
         let last_words = Setups::left(&file).with_context(|| format!("reading {}", file.display()))?;
+        let (now, words) = (switch::now(started), config.supervisor.last_words);
         let seat = Seat {
-            now: switch::now(started),
+            now,
             app: switch::app_seat(&start.name, &secret, place, run, &tables, &replayed.calls)?,
             rules: rules.clone(),
             orders: obeyed,
@@ -104,7 +105,7 @@ pub(super) fn run(
             hop: ListenerId(config.listen.len() as u16),
             switch: start.switch.clone(),
             side: SideLink::new(Arc::clone(&side), Arc::clone(waker)),
-            setups: Setups::create(&file, config.supervisor.last_words, longest_setup(&config))
+            setups: Setups::create(&file, words, longest_setup(&config), now.monotonic, &last_words)
                 .with_context(|| format!("making {}", file.display()))?,
             figures: Arc::clone(&figures),
         };

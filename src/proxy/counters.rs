@@ -19,6 +19,8 @@ agent::counters! {
     lookups,
     /// Requests told 503 because no application server for them was well.
     unserved,
+    /// BYEs that nobody answered because their application server was being started again: they come once more.
+    left_to_repetition,
     /// Requests answered by us, whatever with.
     answered,
     /// Requests that broke the grammar and were answered.

@@ -13,7 +13,7 @@ use super::{
     settings::Settings,
 };
 use agent::{Agent, Flow, ListenerId, Now, Outbox, PLACEHOLDER, Received};
-use sip::{Edit, Message, StatusCode, Transport, Uri};
+use sip::{Edit, Message, Method, StatusCode, Transport, Uri};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// The name by which a prober is addressed; no application server has it.
@@ -104,7 +104,14 @@ impl Proxy {
         let settings = std::sync::Arc::clone(&self.settings);
         let app = &settings.apps.all()[place.app];
         if app.state == State::Down {
-            return Err(Refusal::Unserved);
+            // §15.1.1: to who hangs up any final response ends the call, which would then be up here and nowhere else. So a
+            // BYE that will be repeated (§17.1.2.2) is left to the server's next process.
+            let waits = request.method == Method::Bye && !received.flow.transport.is_reliable();
+            if !waits {
+                return Err(Refusal::Unserved);
+            }
+            self.counters.left_to_repetition += 1;
+            return Ok(());
         }
         self.counters.served_requests += 1;
         let mut edit = Edit::new(message, out.arena());

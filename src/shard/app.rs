@@ -21,18 +21,19 @@ use crate::{
     io,
     proxy::{self, Errand, HopTokens, Probe, sealed},
 };
-use agent::{AppBranch, Flow, ListenerId, Now, Outbox, PLACEHOLDER, Received, ShardHash, Ticket, Way};
+use agent::{AppBranch, Draft, Flow, ListenerId, Now, Outbox, PLACEHOLDER, Received, ShardHash, Ticket, Way};
 use appserver::{Answer, AppServer, CallLine, Query, QueryId, Surroundings};
 use lookups::Lookups;
 use setups::Setups;
-use sip::{Edit, Message, Method, StartLine, StatusCode, Transport, write};
+use sip::{Address, CSeq, Edit, Message, Method, StartLine, StatusCode, Transport, write};
 use std::{
+    collections::HashSet,
     hash::{DefaultHasher, Hasher},
     net::{IpAddr, SocketAddr},
     sync::{Arc, mpsc},
     time::Duration,
 };
-use store::{KeptCall, put_call};
+use store::KeptCall;
 
 /// When the last words of a process before are said again, from one time to the next: a datagram may be lost, and nothing
 /// acknowledges them.
@@ -143,6 +144,16 @@ impl Link {
         self.to(self.switch[usize::from(owner)])
     }
 
+    /// The datagram that has the switch send a message that way.
+    fn posted<'t>(&self, call_id: &[u8], way: Way, octets: &[u8], out: &Outbox<'t>) -> Option<Draft<'t>> {
+        let (start_line, rest) = octets.split_at(memchr::memchr(b'\n', octets)? + 1);
+        let mut datagram = out.draft();
+        datagram.extend_from_slice(start_line);
+        self.tokens.write_errand(call_id, Errand::Post(way), &mut datagram);
+        datagram.extend_from_slice(rest);
+        Some(datagram)
+    }
+
     fn to(&self, peer: SocketAddr) -> Flow {
         Flow { listener: self.hop, transport: Transport::Udp, peer, connection: None }
     }
@@ -216,6 +227,7 @@ impl AppShard {
         match setup(&message) {
             Some(Setup::Begins) => self.keep_refusal(now, &message, from_outside.flow, out),
             Some(Setup::Ends) => self.setups.forget(transaction(&message)),
+            Some(Setup::Acknowledged) => self.setups.forget(acknowledgement(&message)),
             None => {}
         }
         let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
@@ -241,13 +253,9 @@ impl AppShard {
 
     /// Keeps a message for the switch to send that way.
     fn keep(&mut self, now: Now, key: u64, call_id: &[u8], way: Way, octets: &[u8], out: &mut Outbox<'_>) {
-        let Some(start_line) = memchr::memchr(b'\n', octets) else { return };
-        let (start_line, rest) = octets.split_at(start_line + 1);
-        let mut datagram = out.draft();
-        datagram.extend_from_slice(start_line);
-        self.link.tokens.write_errand(call_id, Errand::Post(way), &mut datagram);
-        datagram.extend_from_slice(rest);
-        self.setups.keep(now.monotonic, key, &datagram);
+        if let Some(datagram) = self.link.posted(call_id, way, octets, out) {
+            self.setups.keep(now.monotonic, key, &datagram);
+        }
     }
 
     /// Sends what the server has written, and asks what it wants to know.
@@ -265,8 +273,13 @@ impl AppShard {
                     let cancel = transaction::cancel_for(posted.octets);
                     self.keep(now, transaction(&message), call_id, posted.way, &cancel, out);
                 }
-                Some(Setup::Ends) => self.setups.forget(transaction(&message)),
-                None => {}
+                Some(Setup::Ends) => {
+                    if let Some(answer) = self.link.posted(call_id, posted.way, posted.octets, out) {
+                        let (before, key) = (transaction(&message), acknowledgement(&message));
+                        self.setups.replace(now.monotonic, before, key, &answer);
+                    }
+                }
+                Some(Setup::Acknowledged) | None => {}
             }
             let mut way = out.draft();
             self.link.tokens.write_errand(call_id, Errand::Post(posted.way), &mut way);
@@ -309,8 +322,7 @@ impl AppShard {
         let mut last = None;
         for call in &estate.calls {
             if self.app.restore(now, call) {
-                let put = |octets: &mut Vec<u8>| put_call(octets, call.key, call.version, &call.octets);
-                last = Some(out.persist(|octets| put(octets).expect("it was kept before")));
+                last = Some(out.persist(|octets| call.put(octets).expect("it was kept before")));
             } else {
                 tracing::error!(call = call.key, "the record of a call cannot be read");
             }
@@ -320,11 +332,27 @@ impl AppShard {
             // Who has asked may have gone.
             None => drop(estate.kept.send(())),
         }
+        self.end_unheard(now, &estate.last_words, out);
         self.counters.bereaved += estate.last_words.len() as u64;
+        self.setups.keep_left(now.monotonic, &estate.last_words);
         self.last_words.extend(estate.last_words);
         if !self.last_words.is_empty() {
             self.repeat_at = Some((0, now.monotonic));
         }
+    }
+
+    /// Ends the calls whose callers are about to hear that nothing came of them: the process before died after the journal had
+    /// the call, and before the answer was written.
+    fn end_unheard(&mut self, now: Now, last_words: &[Box<[u8]>], out: &mut Outbox<'_>) {
+        let limits = self.rules.settings.limits;
+        let refused = last_words.iter().filter_map(|datagram| {
+            let message = Message::parse(datagram, &limits).ok()?;
+            let is_refusal = message.response().is_ok_and(|response| !response.status.is_success());
+            message.call_id().filter(|_| is_refusal)
+        });
+        let refused: HashSet<_> = refused.collect();
+        let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
+        self.app.end_unheard(now, &refused, &mut world, out);
     }
 
     /// Says what the process before had to say.
@@ -342,7 +370,7 @@ impl AppShard {
         }
         self.repeat_at = REPEATS.get(times).map(|pause| (times + 1, now.monotonic + *pause));
         if self.repeat_at.is_none() {
-            self.last_words = Vec::new();
+            self.setups.forget_left(&std::mem::take(&mut self.last_words));
         }
     }
 }
@@ -351,12 +379,14 @@ impl AppShard {
 enum Setup {
     Begins,
     Ends,
+    Acknowledged,
 }
 
-/// An INVITE outside a dialog begins one, its final response ends it.
+/// An INVITE outside a dialog begins one, its final response ends it, and an ACK tells that it was heard.
 fn setup(message: &Message<'_>) -> Option<Setup> {
     match message.start_line() {
         StartLine::Request { method: Method::Invite, .. } if is_new_request(message) => Some(Setup::Begins),
+        StartLine::Request { method: Method::Ack, .. } => Some(Setup::Acknowledged),
         StartLine::Request { .. } => None,
         StartLine::Response { .. } => {
             let response = message.response().ok()?;
@@ -373,6 +403,18 @@ fn transaction(message: &Message<'_>) -> u64 {
     }
     hash.write(message.call_id().unwrap_or_default());
     hash.write(message.value(sip::HeaderName::CSeq).unwrap_or_default());
+    hash.finish()
+}
+
+/// What the final response to an INVITE and its ACK have in common, whose branch may be another (RFC 3261 §13.2.2.4): the Call-ID,
+/// the number and who called.
+fn acknowledgement(message: &Message<'_>) -> u64 {
+    let from = message.value(sip::HeaderName::From).and_then(Address::from_value);
+    let cseq = message.value(sip::HeaderName::CSeq).and_then(|cseq| CSeq::parse(cseq).ok());
+    let mut hash = DefaultHasher::new();
+    hash.write(message.call_id().unwrap_or_default());
+    hash.write(from.and_then(|from| from.tag).unwrap_or_default());
+    hash.write_u32(cseq.map_or(0, |cseq| cseq.number));
     hash.finish()
 }
 

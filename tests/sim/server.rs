@@ -73,14 +73,14 @@ impl Server {
     pub fn restart(&mut self, now: Now, seed: u64) {
         self.runs += 1;
         self.app = start(now, self.settings.clone(), self.tables.clone(), self.runs, seed);
-        for call in self.kept_calls() {
+        for call in self.kept_calls(now) {
             assert!(self.app.restore(now, &call), "the journal's records can be read");
         }
     }
 
-    /// The calls that the journal keeps.
-    pub fn kept_calls(&self) -> Vec<KeptCall> {
-        let mut replay = CallReplay::default();
+    /// The calls that the journal would give a process that begins now.
+    pub fn kept_calls(&self, now: Now) -> Vec<KeptCall> {
+        let mut replay = CallReplay::new(now.unix_secs());
         for (kind, payload) in frames(&self.kept) {
             if let Ok(Some(Item::Call(call))) = Item::decode(kind, payload) {
                 replay.load(call);

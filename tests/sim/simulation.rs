@@ -290,7 +290,8 @@ impl Simulation {
         {
             faults.push(format!("the application server has left: {census:?}"));
         }
-        if self.server.as_ref().is_some_and(|server| !server.kept_calls().is_empty()) {
+        let now = self.clock();
+        if self.server.as_ref().is_some_and(|server| !server.kept_calls(now).is_empty()) {
             faults.push("the journal keeps calls that have ended".to_owned());
         }
         if !faults.is_empty() {

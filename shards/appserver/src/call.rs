@@ -6,7 +6,7 @@
 use crate::{
     bridge::Bridge,
     cdr::Facts,
-    established::Established,
+    established::{self, Established},
     leg::Leg,
     ring::{Run, Todo},
     shared::{CallKey, Context},
@@ -52,6 +52,11 @@ impl Call {
             Self::Setup(setup) => setup.is_over(),
             Self::Established(established) => established.is_over(),
         }
+    }
+
+    /// Whether only the repetition of a BYE is waited for.
+    pub fn has_ended(&self) -> bool {
+        matches!(self, Self::Established(established) if matches!(established.state, established::State::Ended { .. }))
     }
 
     /// Takes away what finds it: it is over.

@@ -4,17 +4,17 @@ use crate::{
     answer::{Unwanted, dismiss_answer, own_tag},
     bridge::{self, Bridge, Side, Then},
     call::{LegNo, Why},
-    cdr::{Ended, Facts},
+    cdr::{Ended, Facts, millis},
     inside::reason_of,
     leg::{Leg, LegState},
     shared::{Context, reparse},
     transfer::Transfer,
 };
-use agent::{Flow, Ticket};
+use agent::{Flow, Now, Ticket};
 use dialog::{DialogState, NewResponse};
 use sip::{Message, Method, Request, Response, StatusCode};
 use std::{rc::Rc, sync::Arc, time::Duration};
-use store::{EndedBy, Provider, put_call, put_call_end};
+use store::{CallEnd, ENDED_CALLS_SECS, EndedBy, Provider, put_call, put_call_end};
 use transaction::{ClientId, ServerId};
 
 pub(crate) struct Established {
@@ -43,15 +43,45 @@ pub(crate) enum State {
         ticket: Ticket,
         bye: Box<(ServerId, Flow, Box<[u8]>)>,
     },
+    /// It had ended before this process began. Whose BYE the one before left unanswered repeats it.
+    Ended {
+        /// When nobody repeats it any longer.
+        until: Duration,
+        /// The sides that did not hang up, and may not have heard that the other one did.
+        untold: Vec<Side>,
+    },
     Over,
+}
+
+/// What the journal notes of a call's end: which side hung up.
+pub(crate) const NEAR_HUNG_UP: u8 = 1;
+pub(crate) const FAR_HUNG_UP: u8 = 2;
+
+impl State {
+    /// That of a call that ended so.
+    pub fn ended(now: Now, end: CallEnd) -> Self {
+        let linger = Duration::from_secs(ENDED_CALLS_SECS);
+        let left = (Duration::from_millis(end.at) + linger).saturating_sub(now.unix).min(linger);
+        let sides = [(Side::Near, NEAR_HUNG_UP), (Side::Far, FAR_HUNG_UP)];
+        let untold = sides.into_iter().filter(|(_, note)| end.note & note == 0).map(|(side, _)| side);
+        Self::Ended { until: now.monotonic + left, untold: untold.collect() }
+    }
 }
 
 /// An administrator's wish.
 pub(crate) const ADMIN: Why = Why { by: EndedBy::Admin, reason: "hung up by an administrator" };
 
+/// A process has died between the answer and the caller's hearing of it.
+pub(crate) const UNHEARD: Why = Why { by: EndedBy::Switch, reason: "the caller never heard the answer" };
+
 impl Established {
     pub fn next_timeout(&self) -> Option<Duration> {
-        let is_up = matches!(self.state, State::Up);
+        let is_up = match &self.state {
+            State::Up => true,
+            State::Ended { untold, .. } if !untold.is_empty() => return Some(Duration::ZERO),
+            State::Ended { until, .. } => return Some(*until),
+            State::Ending { .. } | State::Over => false,
+        };
         let bridge = self.bridge.next_timeout().filter(|_| is_up);
         bridge.into_iter().chain(self.until.filter(|_| is_up)).min()
     }
@@ -69,7 +99,11 @@ impl Established {
         message: &Message<'_>,
         request: &Request<'_>,
     ) {
-        let side = self.bridge.side_of(request).filter(|_| matches!(self.state, State::Up));
+        let side = self.bridge.side_of(request);
+        if side.is_some() && matches!(self.state, State::Ended { .. }) && request.method == Method::Bye {
+            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, b""));
+        }
+        let side = side.filter(|_| matches!(self.state, State::Up));
         let Some(side) = side else {
             let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
             return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
@@ -131,7 +165,9 @@ impl Established {
             facts.close(ctx.now, self.number, end.dialog.call_id(), Ended { by, status, reason }, ctx.out);
         }
         let (number, version) = (self.number, self.version + 1);
-        ctx.out.persist(|octets| put_call_end(octets, number, version))
+        let notes = [NEAR_HUNG_UP, FAR_HUNG_UP].into_iter().zip(by).filter(|(_, by)| *by == EndedBy::Peer);
+        let end = CallEnd { at: millis(ctx.now), note: notes.map(|(note, _)| note).sum() };
+        ctx.out.persist(|octets| put_call_end(octets, number, version, end))
     }
 
     /// The journal has what was given to it up to that ticket.
@@ -290,8 +326,13 @@ impl Established {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, ctx: &mut Context<'_, '_>) {
-        if !matches!(self.state, State::Up) {
-            return;
+        match &mut self.state {
+            State::Up => {}
+            State::Ended { until, .. } if *until <= ctx.now.monotonic => return self.state = State::Over,
+            State::Ended { untold, .. } => {
+                return std::mem::take(untold).into_iter().for_each(|side| self.bridge.bye(ctx, side, None));
+            }
+            State::Ending { .. } | State::Over => return,
         }
         if self.until.is_some_and(|until| until <= ctx.now.monotonic) {
             return self.hang_up(ctx, Why { by: EndedBy::Timeout, reason: "the call lasted as long as it may" });

@@ -103,7 +103,7 @@ impl Established {
             user: (!user.is_empty()).then(|| Rc::from(user)),
             until: left.map(|left| now.monotonic + left),
             losers: Vec::new(),
-            state: State::Up,
+            state: kept.end.map_or(State::Up, |end| State::ended(now, end)),
             transfer: None,
         };
         Some((established, tags))

@@ -5,7 +5,7 @@ use crate::{
     Answer, Counters, Place, QueryId, Settings, Surroundings,
     call::Call,
     dispatch::Turn,
-    established::{ADMIN, Established},
+    established::{ADMIN, Established, UNHEARD},
     mint::{Mint, parse_tag},
     plans::Compiled,
     setup,
@@ -17,7 +17,7 @@ use dialplan::{Fault, Machine};
 use registrar::auth::Authenticator;
 use sip::{Message, StatusCode};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -284,7 +284,8 @@ impl AppServer {
         Turn { now, core: &mut self.core, world, out }.handle_steps(steps);
     }
 
-    /// Takes up an answered call that the journal has kept. False where its record cannot be read.
+    /// Takes up a call that the journal has kept: an answered one, or one that has just ended, whose peers may still want an
+    /// answer. False where its record cannot be read.
     pub fn restore(&mut self, now: Now, kept: &KeptCall) -> bool {
         let seed = self.core.mint.draw();
         let Some((established, tags)) = Established::restore(now, kept, seed) else { return false };
@@ -292,12 +293,12 @@ impl AppServer {
         for tag in tags {
             self.core.dialogs.insert(tag, key);
         }
-        if let Some(user) = &established.user {
+        if let Some(user) = established.user.as_ref().filter(|_| kept.end.is_none()) {
             // It was counted when it began; a bound that is lower by now ends no call.
             self.core.users.entry(Rc::clone(user)).or_default().push(key);
         }
         self.core.calls.put(key, Call::Established(Box::new(established)));
-        self.core.counters.restored += 1;
+        self.core.counters.restored += u64::from(kept.end.is_none());
         true
     }
 
@@ -328,9 +329,29 @@ impl AppServer {
         true
     }
 
+    /// Ends the answered calls whose callers, in the dialogs of these Call-IDs, are told that nothing came of them.
+    pub fn end_unheard(
+        &mut self,
+        now: Now,
+        call_ids: &HashSet<&[u8]>,
+        world: &mut impl Surroundings,
+        out: &mut Outbox<'_>,
+    ) {
+        if call_ids.is_empty() {
+            return;
+        }
+        let is_unheard =
+            |call: &Call| matches!(call, Call::Established(c) if call_ids.contains(c.bridge.near.dialog.call_id()));
+        let found: Vec<_> = self.core.calls.iter().filter(|(_, call)| is_unheard(call)).map(|(key, _)| key).collect();
+        let mut turn = Turn { now, core: &mut self.core, world, out };
+        for key in found {
+            turn.with_established(key, |established, ctx| established.hang_up(ctx, UNHEARD));
+        }
+    }
+
     /// The calls that there are.
     pub fn calls(&self) -> impl Iterator<Item = CallLine> {
-        self.core.calls.iter().map(|(_, call)| CallLine::of(call))
+        self.core.calls.iter().filter(|(_, call)| !call.has_ended()).map(|(_, call)| CallLine::of(call))
     }
 
     /// What plans left for their authors since the last time.

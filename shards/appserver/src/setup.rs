@@ -6,8 +6,8 @@ use crate::{
     bridge::{Side, Then},
     call::{Call, Caller, Early, LegNo, Setup, State, Why},
     caller,
-    cdr::{self, Ended, Facts, Texts},
-    established::{self, Established},
+    cdr::{self, Ended, Facts, Texts, millis},
+    established::{self, Established, FAR_HUNG_UP, NEAR_HUNG_UP},
     inside,
     leg::LegState,
     mint::tag_text,
@@ -20,7 +20,7 @@ use dialog::{Contact, Dialog, Field, NewResponse};
 use dialplan::{DialResult, Plan, Step};
 use sip::{HeaderName, Message, Request, Response, StatusCode};
 use std::{collections::VecDeque, rc::Rc, time::Duration};
-use store::{EndedBy, LegDirection, put_call_end};
+use store::{CallEnd, EndedBy, LegDirection, put_call_end};
 use transaction::{ClientId, ServerId};
 
 /// The extensions that an INVITE may require of us (RFC 3261 §8.2.2.3).
@@ -185,8 +185,8 @@ impl Setup {
                 self.bridges[at].bridge.bye(ctx, Side::Far, None);
                 let leg = self.bridges[at].leg;
                 self.close_leg(ctx, leg, EndedBy::OtherLeg, StatusCode::OK.get(), "cancelled");
-                let number = self.number;
-                ctx.out.persist(|octets| put_call_end(octets, number, 2));
+                let (number, end) = (self.number, CallEnd { at: millis(ctx.now), note: NEAR_HUNG_UP });
+                ctx.out.persist(|octets| put_call_end(octets, number, 2, end));
             }
         }
         ctx.core.counters.cancelled += 1;
@@ -244,8 +244,9 @@ impl Setup {
     fn hung_up_early(&mut self, ctx: &mut Context<'_, '_>, at: usize) {
         let leg = self.bridges[at].leg;
         self.close_leg(ctx, leg, EndedBy::Peer, StatusCode::OK.get(), StatusCode::OK.reason());
-        let number = self.number;
-        ctx.out.persist(|octets| put_call_end(octets, number, 2));
+        // For the caller there was no call, so nobody is to be told.
+        let (number, end) = (self.number, CallEnd { at: millis(ctx.now), note: NEAR_HUNG_UP | FAR_HUNG_UP });
+        ctx.out.persist(|octets| put_call_end(octets, number, 2, end));
         self.state = State::Proceeding;
         self.refuse(ctx, Failure::of(StatusCode::TEMPORARILY_UNAVAILABLE), EndedBy::OtherLeg);
     }

@@ -34,7 +34,10 @@ mod record;
 pub use accounts::{Account, Accounts};
 pub use binding::{Binding, Connection, Source};
 pub use bindings::{Bindings, Census, Updated};
-pub use calls::{Call, CallIndex, CallReplay, CallTooLong, KeptCall, MAX_CALL_OCTETS, put_call, put_call_end};
+pub use calls::{
+    Call, CallEnd, CallIndex, CallReplay, CallTold, CallTooLong, ENDED_CALLS_SECS, KeptCall, MAX_CALL_OCTETS, put_call,
+    put_call_end,
+};
 pub use cdr::{
     Cdr, CdrId, CdrIndex, CdrsWritten, EndedBy, LegDirection, MAX_CDR_TEXT_OCTETS, MAX_WRITTEN_IDS, PackedCdr, put_cdr,
     put_cdrs_written,

@@ -21,8 +21,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use store::journal::{Kind, Replay, Segment, frame};
 use store::{
-    AorId, Bindings, CallIndex, Cdr, CdrId, EndedBy, KeptCall, LegDirection, Record, TooLong, put_call, put_call_end,
-    put_cdr,
+    AorId, Bindings, CallEnd, CallIndex, Cdr, CdrId, EndedBy, KeptCall, LegDirection, Record, TooLong, put_call,
+    put_call_end, put_cdr,
 };
 
 pub(super) const SHARDS: usize = 2;
@@ -143,13 +143,13 @@ impl World {
         let table = Arc::new(Bindings::new([3; 16]));
         let (mut found, mut all_told) = (Vec::new(), Vec::new());
         for (&number, file) in &disk.borrow().files {
-            let mut told = Told::default();
+            let mut told = Told::new(now);
             table.load(Replay::new(&file.seen).flatten().filter_map(|item| told.take(item)), now);
             all_told.push((number, told));
             found.push(Segment { number, octets: file.seen.len() as u64 });
         }
         table.finish_replay(now);
-        let (found_calls, cdr_index) = standing(all_told);
+        let (found_calls, cdr_index) = standing(all_told, now);
         let mut wheel = Wheel::new(now);
         table.arm(usize::MAX, |id, at| wheel.insert(at, id));
         let waker = || Arc::new(Waker::new().unwrap());
@@ -226,7 +226,8 @@ impl World {
         history.insert(version, (ends, false));
         let shard = &mut self.shards[shard];
         match ends {
-            true => put_call_end(&mut shard.records, key, version),
+            // Long ago.
+            true => put_call_end(&mut shard.records, key, version, CallEnd { at: 0, note: 0 }),
             false => put_call(&mut shard.records, key, version, &[call; 40]).unwrap(),
         }
         shard.wait(Waiting::Call { key, version });

@@ -1,10 +1,13 @@
-//! The last words of calls that are being set up: what is to be sent for them if this process dies before they are
-//! answered.
+//! The last words of calls that are being set up: what is to be sent for them if this process dies before their ends have heard
+//! what became of them.
 //!
 //! A call without an answer is in no journal, so the process that follows does not know of it; yet its caller waits, and phones
 //! ring. For each INVITE that comes in there is therefore a final response, and for each that goes out a CANCEL (RFC 3261 §9.1),
 //! written in advance as the datagrams that the switch is to get, in memory that outlives the process ([`Mapped`]). The final
-//! response that is sent, or comes in, takes them away. Writing one costs a copy and no system call.
+//! response that comes in takes a CANCEL away. The one that is sent takes the place of the one that was written in advance,
+//! until its ACK comes: between the two a process may die as well. Writing one costs a copy and no system call.
+//!
+//! What a process before has left is kept here too, until it has been said often enough.
 //!
 //! ```text
 //! slot     2048 octets: check u64, SipHash-1-3 of what follows; length u16, 0 where it is free; the datagram
@@ -38,16 +41,32 @@ pub struct Setups {
 }
 
 impl Setups {
-    /// Room for `slots` datagrams in `file`, which is made anew. Each is kept for `longest` at most.
-    pub fn create(file: &Path, slots: u32, longest: Duration) -> io::Result<Self> {
-        Ok(Self {
-            memory: Mapped::create(file, slots as usize * SLOT)?,
+    /// Room for `slots` datagrams in `file`, which is made anew; those that are `left` of a process before are in it from the
+    /// first moment on. Each is kept for `longest` at most.
+    pub fn create(file: &Path, slots: u32, longest: Duration, now: Duration, left: &[Box<[u8]>]) -> io::Result<Self> {
+        let anew = file.with_extension("new");
+        let mut setups = Self {
+            memory: Mapped::create(&anew, slots as usize * SLOT)?,
             free: (0..slots).rev().collect(),
             taken: HashMap::new(),
             until: VecDeque::new(),
             longest,
             unkept: 0,
-        })
+        };
+        setups.keep_left(now, left);
+        #[expect(clippy::disallowed_methods, reason = "done once, before the shards run")]
+        std::fs::rename(anew, file)?;
+        Ok(setups)
+    }
+
+    /// Keeps what a process before has left.
+    pub fn keep_left(&mut self, now: Duration, left: &[Box<[u8]>]) {
+        left.iter().for_each(|datagram| self.keep(now, key_of_left(datagram), datagram));
+    }
+
+    /// Forgets it: it has been said.
+    pub fn forget_left(&mut self, left: &[Box<[u8]>]) {
+        left.iter().for_each(|datagram| self.forget(key_of_left(datagram)));
     }
 
     /// What a process that has ended has left in `file`.
@@ -72,6 +91,20 @@ impl Setups {
             self.unkept += 1;
             return;
         };
+        self.put(now, key, slot, datagram);
+    }
+
+    /// Keeps a datagram under `key` in the place of what is kept under `before`, if anything is.
+    pub fn replace(&mut self, now: Duration, before: u64, key: u64, datagram: &[u8]) {
+        if datagram.len() > SLOT - HEAD || self.taken.contains_key(&key) {
+            return self.forget(before);
+        }
+        if let Some(slot) = self.taken.remove(&before) {
+            self.put(now, key, slot, datagram);
+        }
+    }
+
+    fn put(&mut self, now: Duration, key: u64, slot: u32, datagram: &[u8]) {
         let place = slot as usize * SLOT;
         let (head, rest) = self.memory[place..place + SLOT].split_at_mut(HEAD);
         let length = (datagram.len() as u16).to_le_bytes();
@@ -99,6 +132,10 @@ impl Setups {
             self.forget(key);
         }
     }
+}
+
+fn key_of_left(datagram: &[u8]) -> u64 {
+    SipHasher13::new_with_keys(0, 1).hash(datagram)
 }
 
 fn check(length: [u8; 2], datagram: &[u8]) -> u64 {
@@ -129,7 +166,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("setups");
         assert!(Setups::left(&file).unwrap().is_empty());
-        let mut setups = Setups::create(&file, 4, LONGEST).unwrap();
+        let mut setups = Setups::create(&file, 4, LONGEST, at(0), &[]).unwrap();
         for (key, datagram) in [(1, &b"one"[..]), (2, b"two"), (3, b"three"), (1, b"again")] {
             setups.keep(at(0), key, datagram);
         }
@@ -138,17 +175,47 @@ mod tests {
         let left = Setups::left(&file).unwrap();
         assert_eq!(left, [Box::from(&b"one"[..]), Box::from(&b"three"[..])]);
         // Made anew, it has nothing; who had the old one mapped goes on there.
-        let anew = Setups::create(&file, 4, LONGEST).unwrap();
+        let anew = Setups::create(&file, 4, LONGEST, at(0), &[]).unwrap();
         setups.keep(at(0), 4, b"four");
         assert!(Setups::left(&file).unwrap().is_empty());
         drop(anew);
     }
 
     #[test]
+    fn what_is_left_is_left_again_until_it_was_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("setups");
+        Setups::create(&file, 4, LONGEST, at(0), &[]).unwrap().keep(at(0), 1, b"one");
+        let left = Setups::left(&file).unwrap();
+        let mut setups = Setups::create(&file, 4, LONGEST, at(0), &left).unwrap();
+        setups.keep(at(0), 1, b"another");
+        assert_eq!(Setups::left(&file).unwrap(), [Box::from(&b"one"[..]), Box::from(&b"another"[..])]);
+        setups.forget_left(&left);
+        assert_eq!(Setups::left(&file).unwrap(), [Box::from(&b"another"[..])]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else stays there");
+    }
+
+    #[test]
+    fn what_was_sent_takes_the_place_of_what_was_to_be_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("setups");
+        let mut setups = Setups::create(&file, 4, LONGEST, at(0), &[]).unwrap();
+        setups.keep(at(0), 1, b"500");
+        setups.replace(at(0), 1, 11, b"200");
+        setups.replace(at(0), 2, 12, b"what nobody has kept before");
+        assert_eq!(Setups::left(&file).unwrap(), [Box::from(&b"200"[..])]);
+        setups.forget(11);
+        setups.keep(at(0), 3, b"500");
+        setups.replace(at(0), 3, 13, &[0; SLOT]);
+        assert!(Setups::left(&file).unwrap().is_empty(), "what is too long is better not said than what is wrong");
+        assert_eq!((setups.taken.len(), setups.until.len()), (0, 0));
+    }
+
+    #[test]
     fn a_slot_that_is_half_written_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("setups");
-        let mut setups = Setups::create(&file, 2, LONGEST).unwrap();
+        let mut setups = Setups::create(&file, 2, LONGEST, at(0), &[]).unwrap();
         setups.keep(at(0), 1, b"BYE sip:x SIP/2.0");
         for place in 0..HEAD + 17 {
             setups.memory[place] ^= 1;
@@ -161,7 +228,7 @@ mod tests {
     #[test]
     fn full_and_too_long_are_counted_and_the_oldest_are_given_up_in_time() {
         let dir = tempfile::tempdir().unwrap();
-        let mut setups = Setups::create(&dir.path().join("setups"), 2, LONGEST).unwrap();
+        let mut setups = Setups::create(&dir.path().join("setups"), 2, LONGEST, at(0), &[]).unwrap();
         setups.keep(at(0), 1, &[1; SLOT]);
         (2..5).for_each(|key| setups.keep(at(key), key, b"x"));
         assert_eq!(setups.unkept, 2);

@@ -209,6 +209,57 @@ fn the_answer_waits_for_the_journal() {
 }
 
 #[test]
+fn who_hung_up_as_the_process_died_has_his_answer_and_the_other_end_its_bye() {
+    for by_caller in [true, false] {
+        let (mut world, alice, bob) = (World::new(), alice(), bob());
+        let up = set_up(&mut world, &alice, &bob);
+        world.keeps = false;
+        let (leaver, other, bye) = if by_caller {
+            (&alice, &bob, alice.inside(&up.answer, "", "BYE", 2, "", ""))
+        } else {
+            (&bob, &alice, bob.inside(&up.leg, "b", "BYE", 1, "", ""))
+        };
+        world.receive(leaver.address, &bye);
+        let first = world.request("BYE");
+        // The journal has the end of the call, but nobody has heard so.
+        world.keeps = true;
+        world.wait(20.0);
+        world.kill();
+        assert_eq!(world.app.calls().count(), 0, "an operator sees no call");
+        world.wait(0.0);
+        let again = world.request("BYE");
+        assert_eq!((again.uri(), again.header("Call-ID")), (first.uri(), first.header("Call-ID")));
+        assert!(again.cseq() > first.cseq());
+        world.receive(other.address, &other.respond(&again, 481, "", "", ""));
+        world.receive(leaver.address, &bye);
+        assert_eq!(world.response(200).header("CSeq"), bye.header("CSeq"));
+        world.expect_silence();
+        assert_eq!(world.cdrs().len(), 2);
+        world.expect_nothing_left();
+        world.receive(leaver.address, &bye);
+        world.response(481);
+    }
+}
+
+#[test]
+fn a_call_whose_caller_never_heard_its_answer_is_ended_by_the_next_process() {
+    let (mut world, alice, bob) = (World::new(), alice(), bob());
+    world.keeps = false;
+    let invite = alice.invite("sip:bob@example.com");
+    world.receive(alice.address, &invite);
+    let leg = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&leg, 200, "b", "", SDP_B));
+    assert!(world.sent.iter().all(|sent| sent.status() != 200), "the caller waits for the journal");
+    world.keeps = true;
+    world.kill();
+    world.end_unheard(&[&invite.header("Call-ID")]);
+    let ended = [world.request("BYE"), world.request("BYE")].map(|bye| bye.header("Call-ID"));
+    assert!(ended.contains(&leg.header("Call-ID")), "the phone that was answered is told");
+    assert_eq!(world.cdrs().iter().map(|cdr| cdr.2).collect::<Vec<_>>(), ["switch", "switch"]);
+    world.expect_nothing_left();
+}
+
+#[test]
 fn an_answered_call_outlives_its_process() {
     for by_caller in [true, false] {
         let (mut world, alice, bob) = (World::new(), alice(), bob());

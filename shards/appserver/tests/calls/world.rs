@@ -240,6 +240,12 @@ impl World {
         self.turn(|app, now, around, out| assert!(app.hang_up(now, number, around, out)));
     }
 
+    /// The callers of these Call-IDs are told that nothing came of their calls.
+    pub fn end_unheard(&mut self, call_ids: &[&str]) {
+        let call_ids = call_ids.iter().map(|call_id| call_id.as_bytes()).collect();
+        self.turn(|app, now, around, out| app.end_unheard(now, &call_ids, around, out));
+    }
+
     /// Answers the questions that wait.
     pub fn answer_questions(&mut self) {
         for (id, aor) in std::mem::take(&mut self.around.later) {
@@ -250,13 +256,7 @@ impl World {
 
     /// The process is killed and comes back with what the journal has.
     pub fn kill(&mut self) {
-        let mut replay = store::CallReplay::default();
-        for (kind, payload) in frames(&self.journal) {
-            if let Ok(Some(Item::Call(call))) = Item::decode(kind, payload) {
-                replay.load(call);
-            }
-        }
-        let kept: Vec<KeptCall> = replay.finish();
+        let kept = self.kept_calls();
         self.app = build(self.now, self.settings.clone(), self.tables.clone(), 2);
         for call in &kept {
             assert!(self.app.restore(self.now, call), "the record can be read");
@@ -319,13 +319,18 @@ impl World {
     pub fn expect_nothing_left(&mut self) {
         self.wait(70.0);
         assert_eq!(self.app.census(), appserver::Census::default());
-        let mut replay = store::CallReplay::default();
+        assert_eq!(self.kept_calls(), [], "the journal keeps no call that has ended");
+    }
+
+    /// What the journal would give a process that begins now.
+    fn kept_calls(&self) -> Vec<KeptCall> {
+        let mut replay = store::CallReplay::new(self.now.unix_secs());
         for (kind, payload) in frames(&self.journal) {
             if let Ok(Some(Item::Call(call))) = Item::decode(kind, payload) {
                 replay.load(call);
             }
         }
-        assert_eq!(replay.finish(), [], "the journal keeps no call that has ended");
+        replay.finish()
     }
 }
 
