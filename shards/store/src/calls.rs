@@ -228,14 +228,13 @@ pub struct CallReplay {
     forget_before: u64,
 }
 
-/// What has been found of a call so far.
+/// What has been found of a call so far, with versions.
 #[derive(Debug, Default)]
 struct Found {
-    /// Version of the newest state or end.
-    version: u64,
-    /// The newest state and its version. None of a call whose end is to be forgotten.
+    /// The newest state. None of a call whose later end is to be forgotten.
     state: Option<(u64, Box<[u8]>)>,
-    end: Option<CallEnd>,
+    /// The newest end.
+    end: Option<(u64, CallEnd)>,
 }
 
 impl CallReplay {
@@ -247,31 +246,33 @@ impl CallReplay {
     /// Takes a record of a segment that counts, in any order.
     pub fn load(&mut self, call: Call<'_>) {
         let found = self.calls.entry(call.key).or_default();
-        let is_newest = call.version >= found.version;
-        found.version = found.version.max(call.version);
-        let is_forgotten = |end: Option<CallEnd>| end.is_some_and(|end| end.at < self.forget_before);
+        let version = call.version;
         match call.told {
-            CallTold::End(end) if is_newest => {
-                found.end = Some(end);
-                found.state.take_if(|_| is_forgotten(Some(end)));
+            CallTold::End(end) if found.end.is_none_or(|(newest, _)| version >= newest) => {
+                found.end = Some((version, end));
+                if end.at < self.forget_before {
+                    found.state.take_if(|(of_state, _)| *of_state < version);
+                }
             }
-            CallTold::State(octets)
-                if found.state.as_ref().is_none_or(|&(version, _)| call.version >= version)
-                    && !is_forgotten(found.end) =>
-            {
-                found.state = Some((call.version, octets.into_owned().into()));
+            CallTold::State(octets) => {
+                let is_newest = found.state.as_ref().is_none_or(|&(newest, _)| version >= newest);
+                let is_forgotten =
+                    found.end.is_some_and(|(of_end, end)| of_end > version && end.at < self.forget_before);
+                if is_newest && !is_forgotten {
+                    found.state = Some((version, octets.into_owned().into()));
+                }
             }
-            _ => {}
+            CallTold::End(_) => {}
         }
     }
 
     /// Takes in what another has gathered.
     pub fn merge(&mut self, other: Self) {
-        for (key, Found { version, state, end }) in other.calls {
+        for (key, Found { state, end }) in other.calls {
             if let Some((version, octets)) = state {
                 self.load(Call { key, version, told: CallTold::State(Cow::Owned(octets.into())) });
             }
-            if let Some(end) = end {
+            if let Some((version, end)) = end {
                 self.load(Call { key, version, told: CallTold::End(end) });
             }
         }
@@ -279,8 +280,9 @@ impl CallReplay {
 
     /// The calls that have not ended, and those whose end is not to be forgotten yet.
     pub fn finish(self) -> Vec<KeptCall> {
-        let kept = |(key, Found { state, end, .. })| {
+        let kept = |(key, Found { state, end })| {
             let (version, octets) = state?;
+            let end = end.and_then(|(of_end, end)| (of_end > version).then_some(end));
             Some(KeptCall { key, version, octets, end })
         };
         self.calls.into_iter().filter_map(kept).collect()
