@@ -11,9 +11,9 @@ use std::{path::PathBuf, time::Duration};
 pub enum Processes {
     /// Proxy, registrar and application servers share the shards of one process: the fastest, for those who trust their
     /// dial plans.
-    #[default]
     One,
     /// Proxy and registrar are one process, each application server another.
+    #[default]
     Separate,
 }
 

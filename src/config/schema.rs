@@ -152,7 +152,7 @@ fn app(section: &mut Section<'_>, processes: Processes, others: &[App]) -> Optio
             section.blame(&[key], Wrong::new(what, "remove one of the two"));
         } else if processes == Processes::One {
             let what = format!("`{key}` is for a process of its own, and all share one");
-            section.blame(&[key], Wrong::new(what, "remove it, or write `processes = \"separate\"` at the top"));
+            section.blame(&[key], Wrong::new(what, "remove it, or take `processes = \"one\"` from the top"));
         }
     }
     Some(app)

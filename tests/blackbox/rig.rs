@@ -76,8 +76,15 @@ impl Home {
     pub fn text(&self, top: &str, sections: &str) -> String {
         let (port, data_dir) = (self.port, self.data_dir());
         let app = if sections.contains("[[app]]") { "" } else { self.app };
+        // Where nobody is served there is nothing to separate, and the process is the switch itself.
+        let processes = if app.is_empty() || top.contains("processes") { "" } else { "processes = \"one\"" };
         let listen = |transport| format!("[[listen]]\ntransport = \"{transport}\"\naddress = \"127.0.0.1:{port}\"\n");
-        format!("{top}\n{app}\ndata_dir = \"{}\"\n{}{}{sections}\n", data_dir.display(), listen("udp"), listen("tcp"))
+        format!(
+            "{top}\n{processes}\n{app}\ndata_dir = \"{}\"\n{}{}{sections}\n",
+            data_dir.display(),
+            listen("udp"),
+            listen("tcp")
+        )
     }
 
     pub fn configure(&self, text: &str) {
