@@ -40,7 +40,7 @@ impl<'b> Address<'b> {
     /// Takes a value that is laid out as usual, all there is or up to a comma: angle brackets, and before them nothing or a
     /// quoted string without escapes.
     #[inline(always)]
-    fn walk(text: &'b [u8]) -> Option<Self> {
+    pub(crate) fn walk(text: &'b [u8]) -> Option<Self> {
         let mut walk = Walk::new(text, 0);
         let display = if walk.eat(b'"') {
             walk.run(QUOTED);
@@ -60,7 +60,11 @@ impl<'b> Address<'b> {
             return None;
         }
         let mut tag = Tag::new();
-        let params = Params::walk(&mut walk, |p| tag.keep(p))?;
+        let start = walk.at();
+        while let Some(param) = Param::walk(&mut walk) {
+            tag.keep(param.ok()?);
+        }
+        let params = Params::since(&walk, start);
         let address = Self { raw: walk.since(0), display, uri, params, tag: tag.only().ok()? };
         matches!(walk.peek(), None | Some(b',')).then_some(address)
     }
@@ -95,9 +99,18 @@ impl<'b> Address<'b> {
     }
 
     /// The one address that `value` is, all of it.
+    #[inline]
     pub fn from_value(value: &'b [u8]) -> Option<Self> {
+        match Self::walk(value) {
+            Some(address) if address.raw.len() == value.len() => Some(address),
+            _ => Self::from_any_value(value),
+        }
+    }
+
+    #[cold]
+    fn from_any_value(value: &'b [u8]) -> Option<Self> {
         let mut at = Cursor::new(value);
-        Self::parse(&mut at).ok().filter(|_| at.is_at_end())
+        Self::parse_any(&mut at).ok().filter(|_| at.is_at_end())
     }
 
     /// The addresses of a comma-separated list, such as a stored Path.

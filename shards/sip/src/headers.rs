@@ -19,6 +19,7 @@ impl<'b> CSeq<'b> {
     ///
     /// # Errors
     /// It breaks the grammar.
+    #[inline]
     pub fn parse(value: &'b [u8]) -> Result<Self, Error> {
         let bad = Error::Malformed(HeaderName::CSeq);
         let mut at = Cursor::new(value);

@@ -14,6 +14,20 @@ pub struct Param<'b> {
     pub value: Option<&'b [u8]>,
 }
 
+impl<'b> Param<'b> {
+    /// Takes the parameter that is next, if there is one, without white space in it and without quotes.
+    #[inline(always)]
+    pub(crate) fn walk(walk: &mut Walk<'b>) -> Option<Result<Self, BadParam>> {
+        if !walk.eat(b';') {
+            return None;
+        }
+        let name = walk.run(TOKEN);
+        let value = walk.eat(b'=').then(|| walk.run(VALUE));
+        let is_sound = !name.is_empty() && !value.is_some_and(<[u8]>::is_empty);
+        Some(if is_sound { Ok(Self { name, value }) } else { Err(BadParam) })
+    }
+}
+
 /// A parameter breaks the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadParam;
@@ -35,19 +49,10 @@ impl<'b> Params<'b> {
         Ok(Self { raw: &start[..start.len() - at.rest().len()] })
     }
 
-    /// [`Params::parse`] of parameters that have no white space in them and no quotes.
+    /// The parameters that `walk` has passed from `start` on, all of them with [`Param::walk`].
     #[inline(always)]
-    pub(crate) fn walk(walk: &mut Walk<'b>, mut each: impl FnMut(Param<'b>)) -> Option<Self> {
-        let start = walk.at();
-        while walk.eat(b';') {
-            let name = walk.run(TOKEN);
-            let value = walk.eat(b'=').then(|| walk.run(VALUE));
-            if name.is_empty() || value.is_some_and(<[u8]>::is_empty) {
-                return None;
-            }
-            each(Param { name, value });
-        }
-        Some(Self { raw: walk.since(start) })
+    pub(crate) fn since(walk: &Walk<'b>, start: usize) -> Self {
+        Self { raw: walk.since(start) }
     }
 
     /// The octets, from the first semicolon to the end of the last value.

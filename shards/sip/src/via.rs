@@ -88,7 +88,7 @@ impl<'b> Via<'b> {
 
     /// Takes a value that is laid out as usual: all there is, or up to a comma.
     #[inline(always)]
-    fn walk(text: &'b [u8]) -> Option<Self> {
+    pub(crate) fn walk(text: &'b [u8]) -> Option<Self> {
         const PROTOCOL: &[u8] = b"SIP/2.0/";
         if !text.starts_with(PROTOCOL) {
             return None;
@@ -102,14 +102,20 @@ impl<'b> Via<'b> {
         if walk.eat(b':') {
             via.port = Some(port(lex::number(walk.run(PLAIN))?)?);
         }
-        let mut sound = true;
-        via.params = Params::walk(&mut walk, |p| sound &= via.keep(p))?;
+        let start = walk.at();
+        while let Some(param) = Param::walk(&mut walk) {
+            if !via.keep(param.ok()?) {
+                return None;
+            }
+        }
+        via.params = Params::since(&walk, start);
         via.raw = walk.since(0);
-        (sound && matches!(walk.peek(), None | Some(b','))).then_some(via)
+        matches!(walk.peek(), None | Some(b',')).then_some(via)
     }
 
     /// Takes a value in any layout.
-    fn parse_any(at: &mut Cursor<'b>) -> Result<Self, Error> {
+    #[cold]
+    pub(crate) fn parse_any(at: &mut Cursor<'b>) -> Result<Self, Error> {
         let bad = Error::Malformed(HeaderName::Via);
         at.skip_lws();
         let start = at.rest();
@@ -152,7 +158,7 @@ impl<'b> Via<'b> {
 
     /// Keeps what routing needs of a parameter; false where its value is none, or where it stands there already: §7.3.1
     /// has each parameter once, and with two branches it would depend on the reader which transaction is meant.
-    #[inline]
+    #[inline(always)]
     fn keep(&mut self, p: Param<'b>) -> bool {
         if is_word(p.name, "branch") {
             p.value.is_some() && std::mem::replace(&mut self.branch, p.value).is_none()
