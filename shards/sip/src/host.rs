@@ -98,8 +98,8 @@ fn span_labels(text: &[u8]) -> Option<(usize, usize)> {
     let mut is_behind_dot = 1;
     loop {
         let block = scan::block(&text[end..]);
-        let plain = scan::plain(block);
-        let dots = u32::from(scan::equal(block, b'.')) & ((1 << plain) - 1);
+        let plain = scan::plain(&block);
+        let dots = u32::from(scan::equal(&block, b'.')) & ((1 << plain) - 1);
         if dots & (dots << 1 | is_behind_dot) != 0 {
             return None;
         }

@@ -89,31 +89,19 @@ impl Class {
     /// How far `bytes` holds octets of this class.
     #[inline]
     pub(crate) fn span(self, bytes: &[u8]) -> usize {
-        if self.has_visible() { self.span_from::<true>(bytes, 0) } else { self.span_by_plain(bytes) }
-    }
-
-    /// Whether it has all that [`scan::visible`] counts. Every class has what [`scan::plain`] counts.
-    #[inline]
-    const fn has_visible(self) -> bool {
-        self.0 & (WORD.0 | BRACKETED.0) != 0
-    }
-
-    /// [`Class::span`], where mostly one block is enough.
-    #[inline]
-    fn span_by_plain(self, bytes: &[u8]) -> usize {
-        let end = scan::plain(scan::block(bytes));
+        // Mostly one block is enough. Every class has what is plain.
+        let end = scan::plain(&scan::block(bytes));
         match bytes.get(end) {
-            Some(&octet) if self.has(octet) => self.span_from::<false>(bytes, end + 1),
+            Some(&octet) if self.has(octet) => self.span_from(bytes, end + 1),
             _ => end,
         }
     }
 
     /// [`Class::span`], where the octets before `end` are of this class already.
     #[inline(never)]
-    fn span_from<const VISIBLE: bool>(self, bytes: &[u8], mut end: usize) -> usize {
+    fn span_from(self, bytes: &[u8], mut end: usize) -> usize {
         loop {
-            let block = scan::block(&bytes[end..]);
-            end += if VISIBLE { scan::visible(block) } else { scan::plain(block) };
+            end += scan::plain(&scan::block(&bytes[end..]));
             // The table says whether the octet behind those is of this class too.
             match bytes.get(end) {
                 Some(&octet) if self.has(octet) => end += 1,
@@ -130,9 +118,25 @@ impl Class {
             && high.is_ascii_hexdigit()
             && low.is_ascii_hexdigit()
         {
-            end += 3 + self.span_from::<false>(rest, 0);
+            end += 3 + self.span_from(rest, 0);
         }
         end
+    }
+}
+
+/// How far `bytes` holds octets of [`WORD`].
+#[inline(always)]
+pub(crate) fn span_word(bytes: &[u8]) -> usize {
+    let mut end = 0;
+    loop {
+        let rest = &bytes[end..];
+        // Of what is no blank and no control, all is of the class.
+        end += rest.len().min(scan::blanks(rest).trailing_zeros() as usize);
+        // A control is of it too, white space aside; behind a step without either, the next one is looked at.
+        if !bytes.get(end).is_some_and(|&octet| WORD.has(octet)) {
+            return end;
+        }
+        end += 1;
     }
 }
 
@@ -379,7 +383,7 @@ mod tests {
         for octet in 0..=u8::MAX {
             let block = [octet; scan::BLOCK];
             for class in all {
-                let is_passed = scan::plain(block) > 0 || (class.has_visible() && scan::visible(block) > 0);
+                let is_passed = scan::plain(&block) > 0;
                 assert!(!is_passed || class.has(octet), "{octet:#x}");
             }
         }

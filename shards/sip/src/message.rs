@@ -7,11 +7,12 @@ use crate::{
     address::Addresses,
     headers::{CSeq, Tokens},
     lex::{self, Cursor, TOKEN, WORD, is_lws},
-    scan::LineEnds,
+    scan::{self, Lanes, LineEnds, Work},
     via::Vias,
 };
 use arrayvec::ArrayVec;
 use memchr::{memchr, memchr2};
+use std::ops::RangeInclusive;
 
 /// A SIP message (RFC 3261 §7).
 #[derive(Clone)]
@@ -113,7 +114,7 @@ impl<'b> Message<'b> {
     #[inline]
     pub fn parse(bytes: &'b [u8], limits: &Limits) -> Result<Self, Error> {
         let mut message = Self::nothing();
-        message.scan(bytes, limits, Err)?;
+        scan::by_widest_lanes(Scan { message: &mut message, bytes, limits, fault: Err })?;
         Ok(message)
     }
 
@@ -121,7 +122,7 @@ impl<'b> Message<'b> {
     /// answer to a malformed request only.
     pub fn salvage(bytes: &'b [u8], limits: &Limits) -> Option<Self> {
         let mut message = Self::nothing();
-        message.scan(bytes, limits, |_| Ok(())).ok()?;
+        scan::by_widest_lanes(Scan { message: &mut message, bytes, limits, fault: |_| Ok(()) }).ok()?;
         Some(message)
     }
 
@@ -140,8 +141,10 @@ impl<'b> Message<'b> {
     }
 
     /// Scans the lines. Each fault goes to `fault`, which says whether to go on behind it.
+    #[inline(always)]
     fn scan(
         &mut self,
+        lanes: impl Lanes,
         bytes: &'b [u8],
         limits: &Limits,
         fault: impl Fn(Error) -> Result<(), Error>,
@@ -180,7 +183,7 @@ impl<'b> Message<'b> {
         }
         self.headers = eol as u16 + 1;
         self.body = self.bytes.len() as u16;
-        if self.scan_headers(limits, &fault)? {
+        if self.scan_headers(lanes, limits, &fault)? {
             self.frame_body().or_else(&fault)
         } else {
             fault(Error::MissingEmptyLine)
@@ -188,68 +191,112 @@ impl<'b> Message<'b> {
     }
 
     /// Indexes the header lines; false where no empty line ends them.
-    #[inline(never)]
-    fn scan_headers(&mut self, limits: &Limits, fault: &impl Fn(Error) -> Result<(), Error>) -> Result<bool, Error> {
+    #[inline(always)]
+    fn scan_headers(
+        &mut self,
+        lanes: impl Lanes,
+        limits: &Limits,
+        fault: &impl Fn(Error) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
         let bytes = self.bytes;
         let mut line = usize::from(self.headers);
-        let mut ends = LineEnds::new(bytes, line);
         loop {
+            if bytes.get(line..line + 2) != Some(b"\r\n") {
+                line = self.index_usual_lines(lanes, line, limits);
+            }
             self.headers_end = line as u16;
-            if bytes.get(line) == Some(&b'\r') && bytes.get(line + 1) == Some(&b'\n') {
+            if bytes.get(line..line + 2) == Some(b"\r\n") {
                 self.body = line as u16 + 2;
                 return Ok(true);
             }
-            let end = match ends.next().filter(|&end| is_sound_end(bytes, end)) {
-                Some(end) => end,
-                None => {
-                    let end = line_end(bytes, line);
-                    let next = match end {
-                        Ok(end) => end.map_or(bytes.len(), |end| end + 2),
-                        Err(_) => memchr(b'\n', &bytes[line..]).map_or(bytes.len(), |i| line + i + 1),
-                    };
-                    ends = LineEnds::new(bytes, next);
-                    match end {
-                        Ok(Some(end)) => end,
-                        Ok(None) => return Ok(false),
-                        Err(error) => {
-                            fault(error)?;
-                            // An empty line that ends in LF alone ends the headers too.
-                            if next == line + 1 {
-                                self.body = next as u16;
-                                return Ok(true);
-                            }
-                            line = next;
-                            continue;
-                        }
-                    }
-                }
+            // What is peculiar may be a fault, or a line that is folded.
+            let end = line_end(bytes, line);
+            let indexed = match end {
+                Ok(Some(end)) => self.index(line, end, limits),
+                Ok(None) => return Ok(false),
+                Err(error) => Err(error),
             };
-            match self.index(line, end, limits) {
+            match indexed {
                 Ok(()) => {}
                 Err(Error::TooManyHeaders) => return fault(Error::TooManyHeaders).map(|()| false),
                 Err(error) => fault(error)?,
             }
-            line = end + 2;
+            match end {
+                Ok(end) => line = end.map_or(bytes.len(), |end| end + 2),
+                Err(_) => {
+                    let next = memchr(b'\n', &bytes[line..]).map_or(bytes.len(), |i| line + i + 1);
+                    // An empty line that ends in LF alone ends the headers too.
+                    if next == line + 1 {
+                        self.body = next as u16;
+                        return Ok(true);
+                    }
+                    line = next;
+                }
+            }
         }
     }
 
-    /// Takes a header line into the index.
+    /// Indexes the lines from the one at `line` on, up to the empty line or one that is peculiar, and gives where that
+    /// begins.
     #[inline(always)]
+    fn index_usual_lines(&mut self, lanes: impl Lanes, mut line: usize, limits: &Limits) -> usize {
+        // What a line ends in, and what the next one begins with: not white space, which would continue this one.
+        const BEFORE_ANOTHER: RangeInclusive<u32> =
+            u32::from_be_bytes(*b"\r\n!\0")..=u32::from_be_bytes([b'\r', b'\n', 0xff, 0xff]);
+        const BEFORE_THE_EMPTY_ONE: u32 = u32::from_be_bytes(*b"\r\n\r\n");
+        let max_line = usize::from(limits.max_line);
+        let max_headers = Limits::MAX_HEADERS.min(usize::from(limits.max_headers));
+        let mut ends = LineEnds::new(lanes, self.bytes, line);
+        let mut rest = &self.bytes[line..];
+        while let Some(end) = ends.next(line) {
+            let len = end - line;
+            let (head, behind) = (rest.first_chunk(), &rest[len..]);
+            let (Some(head), Some(&four)) = (head, behind.first_chunk()) else { break };
+            let four = u32::from_be_bytes(four);
+            if !BEFORE_ANOTHER.contains(&four) && four != BEFORE_THE_EMPTY_ONE {
+                break;
+            }
+            let Some((name, colon)) = HeaderName::of_line(head) else { break };
+            let place = self.fields.len();
+            // A colon behind the line is not of it.
+            if colon >= len || len > max_line || place >= max_headers {
+                break;
+            }
+            if let Some(first) = self.first.get_mut(name as usize) {
+                if *first == ABSENT {
+                    *first = place as u8;
+                } else if name.stands_once() {
+                    break;
+                }
+            }
+            self.fields.push(Field { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 });
+            line = end + 2;
+            rest = &behind[2..];
+            if four == BEFORE_THE_EMPTY_ONE {
+                break;
+            }
+        }
+        line
+    }
+
+    /// Takes a header line into the index, in whatever layout it is.
+    #[cold]
     fn index(&mut self, line: usize, end: usize, limits: &Limits) -> Result<(), Error> {
         if end - line > usize::from(limits.max_line) {
             return Err(Error::LineTooLong);
         }
-        let field = Field::parse(self.bytes, line, end).ok_or(Error::MalformedHeaderLine)?;
+        let (name, colon) = split(&self.bytes[line..end]).ok_or(Error::MalformedHeaderLine)?;
         if self.fields.len() >= usize::from(limits.max_headers) {
             return Err(Error::TooManyHeaders);
         }
-        if let Some(first) = self.first.get_mut(field.name as usize) {
+        if let Some(first) = self.first.get_mut(name as usize) {
             if *first == ABSENT {
                 *first = self.fields.len() as u8;
-            } else if field.name.stands_once() {
-                return Err(Error::Duplicate(field.name));
+            } else if name.stands_once() {
+                return Err(Error::Duplicate(name));
             }
         }
+        let field = Field { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 };
         self.fields.try_push(field).map_err(|_| Error::TooManyHeaders)
     }
 
@@ -302,7 +349,14 @@ impl<'b> Message<'b> {
 
     #[inline]
     fn field_value(&self, f: &Field) -> &'b [u8] {
-        lex::trim(&self.bytes[usize::from(f.colon) + 1..usize::from(f.end)])
+        let value = &self.bytes[usize::from(f.colon) + 1..usize::from(f.end)];
+        // Nearly all have one blank before them and nothing behind.
+        if let [b' ', first, .., last] = value
+            && first.min(last) > &b' '
+        {
+            return &value[1..];
+        }
+        lex::trim(value)
     }
 
     /// Every header line, in order.
@@ -330,10 +384,17 @@ impl<'b> Message<'b> {
     ///
     /// # Errors
     /// The fault, which knows its answer. A response is none.
-    #[inline]
+    // Always inlined: of its many octets only those are moved that the caller reads.
+    #[inline(always)]
     pub fn request(&self) -> Result<Request<'b>, Error> {
         let StartLine::Request { method, uri } = self.start else { return Err(Error::MalformedStartLine) };
-        let (via, call_id, cseq) = self.common()?;
+        let value = self.needed(HeaderName::Via)?;
+        let via = match Via::walk(value) {
+            Some(via) => via,
+            None => Via::parse_any(&mut Cursor::new(value))?,
+        };
+        let call_id = self.sound_call_id()?;
+        let cseq = self.cseq()?;
         if cseq.method != method {
             return Err(Error::CSeqMethodMismatch);
         }
@@ -346,7 +407,13 @@ impl<'b> Message<'b> {
                     .ok_or(Error::Malformed(HeaderName::MaxForwards))?,
             ),
         };
-        let (from, to) = (self.address(HeaderName::From)?, self.address(HeaderName::To)?);
+        // Not by `ok_or`: in a `Result` the address would be moved in pieces, around the octets where a fault would be.
+        let Some(from) = Address::from_value(self.needed(HeaderName::From)?) else {
+            return Err(Error::Malformed(HeaderName::From));
+        };
+        let Some(to) = Address::from_value(self.needed(HeaderName::To)?) else {
+            return Err(Error::Malformed(HeaderName::To));
+        };
         Ok(Request { method, uri, via, from, to, call_id, cseq, max_forwards })
     }
 
@@ -357,28 +424,29 @@ impl<'b> Message<'b> {
     #[inline]
     pub fn response(&self) -> Result<Response<'b>, Error> {
         let StartLine::Response { status, .. } = self.start else { return Err(Error::MalformedStartLine) };
-        let (via, call_id, cseq) = self.common()?;
-        Ok(Response { status, via, call_id, cseq })
+        let via = Via::parse(&mut Cursor::new(self.needed(HeaderName::Via)?))?;
+        Ok(Response { status, via, call_id: self.sound_call_id()?, cseq: self.cseq()? })
     }
 
-    #[inline]
-    fn common(&self) -> Result<(Via<'b>, &'b [u8], CSeq<'b>), Error> {
-        let via = self.value(HeaderName::Via).ok_or(Error::Missing(HeaderName::Via))?;
-        let via = Via::parse(&mut Cursor::new(via))?;
-        let call_id = self.value(HeaderName::CallId).ok_or(Error::Missing(HeaderName::CallId))?;
+    #[inline(always)]
+    fn sound_call_id(&self) -> Result<&'b [u8], Error> {
+        let call_id = self.needed(HeaderName::CallId)?;
         // §25.1: callid = word [ "@" word ]. Only what would split it is refused; nobody here looks inside.
-        if call_id.is_empty() || WORD.span(call_id) != call_id.len() {
+        if call_id.is_empty() || lex::span_word(call_id) != call_id.len() {
             return Err(Error::Malformed(HeaderName::CallId));
         }
-        let cseq = self.value(HeaderName::CSeq).ok_or(Error::Missing(HeaderName::CSeq))?;
-        Ok((via, call_id, CSeq::parse(cseq)?))
+        Ok(call_id)
     }
 
-    /// A header that holds one address.
     #[inline]
-    fn address(&self, name: HeaderName) -> Result<Address<'b>, Error> {
-        let value = self.value(name).ok_or(Error::Missing(name))?;
-        Address::from_value(value).ok_or(Error::Malformed(name))
+    fn cseq(&self) -> Result<CSeq<'b>, Error> {
+        CSeq::parse(self.needed(HeaderName::CSeq)?)
+    }
+
+    /// The first value of a header that every message has.
+    #[inline(always)]
+    fn needed(&self, name: HeaderName) -> Result<&'b [u8], Error> {
+        self.value(name).ok_or(Error::Missing(name))
     }
 
     /// Every Via value, topmost first. Behind a malformed one the rest of its line is passed over.
@@ -429,13 +497,20 @@ impl<'b> Header<'b> {
     }
 }
 
-/// Whether nothing is peculiar about the line end at `end`: it is a CRLF, and neither does the line go on behind it nor is
-/// a half of another CRLF there.
-#[inline(always)]
-fn is_sound_end(bytes: &[u8], end: usize) -> bool {
-    match bytes[end..].first_chunk() {
-        Some(&[b'\r', b'\n', next, after]) => next > b' ' || (next == b'\r' && after == b'\n'),
-        _ => false,
+/// [`Message::scan`].
+struct Scan<'m, 'b, F> {
+    message: &'m mut Message<'b>,
+    bytes: &'b [u8],
+    limits: &'m Limits,
+    fault: F,
+}
+
+impl<F: Fn(Error) -> Result<(), Error>> Work for Scan<'_, '_, F> {
+    type Output = Result<(), Error>;
+
+    #[inline(always)]
+    fn run(self, lanes: impl Lanes) -> Result<(), Error> {
+        self.message.scan(lanes, self.bytes, self.limits, self.fault)
     }
 }
 
@@ -457,41 +532,27 @@ fn line_end(bytes: &[u8], line: usize) -> Result<Option<usize>, Error> {
     Ok(None)
 }
 
-impl Field {
-    /// Splits a line of the message at its colon (§7.3.1).
-    #[inline(always)]
-    fn parse(bytes: &[u8], line: usize, end: usize) -> Option<Self> {
-        let (name, colon) = match bytes[line..].first_chunk().and_then(HeaderName::of_line) {
-            // What is found behind the line is not of it.
-            Some((name, colon)) if line + colon < end => (name, colon),
-            _ => Self::split(&bytes[line..end])?,
-        };
-        Some(Self { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 })
+/// The name of a line and where its colon is (§7.3.1), for any name in any layout.
+fn split(line: &[u8]) -> Option<(HeaderName, usize)> {
+    let colon = lex::find_near(line, b':')?;
+    let mut raw_name = &line[..colon];
+    // HCOLON allows blanks before the colon.
+    while let [before @ .., b' ' | b'\t'] = raw_name {
+        raw_name = before;
     }
-
-    /// The name of a line and where its colon is, for any name in any layout.
-    #[cold]
-    fn split(line: &[u8]) -> Option<(HeaderName, usize)> {
-        let colon = lex::find_near(line, b':')?;
-        let mut raw_name = &line[..colon];
-        // HCOLON allows blanks before the colon.
-        while let [before @ .., b' ' | b'\t'] = raw_name {
-            raw_name = before;
-        }
-        let name = HeaderName::new(raw_name);
-        // A name that is known is a token.
-        let is_token = name != HeaderName::Other || (!raw_name.is_empty() && TOKEN.span(raw_name) == raw_name.len());
-        is_token.then_some((name, colon))
-    }
+    let name = HeaderName::new(raw_name);
+    // A name that is known is a token.
+    let is_token = name != HeaderName::Other || (!raw_name.is_empty() && TOKEN.span(raw_name) == raw_name.len());
+    is_token.then_some((name, colon))
 }
 
 impl<'b> StartLine<'b> {
     /// The Request-Line that the message begins with, if nothing is wrong with it, and where its LF is.
-    #[inline]
+    #[inline(always)]
     fn sound_request(bytes: &'b [u8]) -> Option<(Self, usize)> {
         let (method, rest) = bytes.split_at(TOKEN.span(bytes));
         let rest = rest.strip_prefix(b" ")?;
-        let (uri, rest) = rest.split_at(WORD.span(rest));
+        let (uri, rest) = rest.split_at(lex::span_word(rest));
         let behind = rest.strip_prefix(b" SIP/2.0\r\n")?;
         let is_sound = !method.is_empty() && !uri.is_empty();
         is_sound.then_some((Self::Request { method: Method::new(method), uri }, bytes.len() - behind.len() - 1))

@@ -76,7 +76,8 @@ impl HeaderName {
             Some(line) => {
                 line[..name.len()].copy_from_slice(name);
                 line[name.len()] = b':';
-                Self::at(&block, name.len()).unwrap_or(Self::Other)
+                let known = Self::known(&block, name.len());
+                if known.begins(&block) { known.name } else { Self::Other }
             }
             None => {
                 let is_it = |long: &&(Self, &str)| name.eq_ignore_ascii_case(long.1.as_bytes());
@@ -90,20 +91,20 @@ impl HeaderName {
     #[inline(always)]
     pub(crate) fn of_line(block: &[u8; BLOCK]) -> Option<(Self, usize)> {
         // Without any colon this is beyond the block.
-        let colon = scan::equal(*block, b':').trailing_zeros() as usize;
-        match Self::at(block, colon) {
-            Some(name) => Some((name, colon)),
-            // Every name of ours that fits a block with its colon is known.
-            None => (colon > 0 && colon < BLOCK && scan::plain(*block) == colon).then_some((Self::Other, colon)),
+        let colon = scan::equal(block, b':').trailing_zeros() as usize;
+        let known = Self::known(block, colon);
+        if known.begins(block) {
+            return Some((known.name, colon));
         }
+        // Every name of ours that fits a block with its colon is known.
+        (colon > 0 && colon < BLOCK && scan::plain(block) == colon).then_some((Self::Other, colon))
     }
 
-    /// The header whose name and colon the block begins with.
+    /// The only header that a line with this block and colon may be of.
     #[inline(always)]
-    fn at(block: &[u8; BLOCK], colon: usize) -> Option<Self> {
-        let last = block[colon.saturating_sub(1) % BLOCK];
-        let known = &KNOWN[slot(block[0], last, colon)];
-        scan::agrees(block, &known.bits, &known.line).then_some(known.name)
+    fn known(block: &[u8; BLOCK], colon: usize) -> &'static Known {
+        let last = block[(colon + BLOCK - 1) % BLOCK];
+        &KNOWN[usize::from(slot(block[0], last, colon as u8))]
     }
 
     /// Whether two lines of it break §7.3.1: its grammar is not a list.
@@ -142,13 +143,21 @@ struct Known {
     line: [u8; BLOCK],
 }
 
-const SLOTS: usize = 128;
+impl Known {
+    /// Whether the block begins with this name and a colon.
+    #[inline(always)]
+    fn begins(&self, block: &[u8; BLOCK]) -> bool {
+        scan::agrees(block, &self.bits, &self.line)
+    }
+}
 
-/// Where the name of that length, which begins and ends with these letters, stands in [`KNOWN`]: in whatever case, and no
-/// two in one place.
+const SLOTS: usize = 256;
+
+/// Where the name of that length, which begins and ends with these letters, stands in [`KNOWN`]: no two in one place, and in
+/// whatever case, for eight times 0x20 is nothing to an octet.
 #[inline(always)]
-const fn slot(first: u8, last: u8, len: usize) -> usize {
-    (first as usize * 8 + (last & 0x1f) as usize + len * 93) % SLOTS
+const fn slot(first: u8, last: u8, len: u8) -> u8 {
+    first.wrapping_mul(16).wrapping_add(last.wrapping_mul(8)).wrapping_add(len.wrapping_mul(5))
 }
 
 static KNOWN: [Known; SLOTS] = {
@@ -180,7 +189,7 @@ const fn with(mut known: [Known; SLOTS], name: HeaderName, text: &[u8]) -> [Know
         i += 1;
     }
     (line[i], bits[i]) = (b':', !0);
-    let slot = &mut known[slot(text[0], text[i - 1], i)];
+    let slot = &mut known[slot(text[0], text[i - 1], i as u8) as usize];
     assert!(matches!(slot.name, HeaderName::Other), "two names in one slot: choose other factors");
     *slot = Known { name, bits, line };
     known
