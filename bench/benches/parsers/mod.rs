@@ -53,7 +53,8 @@ const FIELDS: usize = 14;
 
 /// By our own parser.
 pub fn ours(octets: &[u8], see: &mut impl FnMut(Field)) {
-    let message = sip::Message::parse(octets, &sip::Limits::default()).expect("a sound message");
+    let message = sip::Message::parse(octets, &sip::Limits::default());
+    let message = message.as_ref().expect("a sound message");
     let request = message.request().expect("a sound request");
     let uri = sip::Uri::parse(request.uri).and_then(sip::Uri::sip).expect("a SIP URI");
     let route = message.addresses(sip::HeaderName::Route).next().expect("a Route").expect("a sound Route");
