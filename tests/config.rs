@@ -217,6 +217,17 @@ fn every_key_can_be_set() {
 }
 
 #[test]
+fn application_servers_challenge_as_the_registrar_does() {
+    for text in ["", "[registrar]\nalgorithms = [\"SHA-256\"]\nnonce_secs = 60"] {
+        let config = parse("challenges", text).unwrap();
+        let domains = agent::Domains::new(vec!["example.com".into()], Vec::new());
+        let told = ringswitch::switch::app_settings(&config, domains);
+        assert_eq!(told.algorithms, config.registrar.algorithms);
+        assert_eq!(told.nonce_secs, config.registrar.nonce_secs);
+    }
+}
+
+#[test]
 fn the_example_with_its_hashes_removed_is_the_default() {
     let text: String = EXAMPLE
         .lines()

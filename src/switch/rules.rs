@@ -151,6 +151,8 @@ pub fn app_settings(config: &Config, domains: Domains) -> appserver::Settings {
         server: config.proxy.server.as_str().into(),
         limits: limits(config),
         authenticate: calls.authenticate,
+        algorithms: config.registrar.algorithms.clone(),
+        nonce_secs: config.registrar.nonce_secs,
         max_calls: calls.max_calls,
         max_calls_per_user: calls.max_calls_per_user,
         max_legs: calls.max_legs,

@@ -116,9 +116,8 @@ impl AppServer {
         tables: Tables,
         machine: Option<Machine>,
     ) -> Self {
-        let registrar = registrar::Settings::default();
         let accounts = Arc::clone(&tables.accounts);
-        let auth = Authenticator::new(secret, run, accounts, settings.domains.clone(), &registrar);
+        let auth = Authenticator::new(secret, run, accounts, settings.domains.clone(), &settings.challenges());
         let mut mint = Mint::new(seed, ShardHash::new(secret), &place);
         let mut key = [0; 16];
         key[..8].copy_from_slice(&mint.draw().to_le_bytes());
@@ -150,7 +149,7 @@ impl AppServer {
 
     /// Goes on with other settings. Calls that are there keep the bounds that they began with; transactions keep theirs.
     pub fn configure(&mut self, settings: Settings) {
-        self.core.auth.configure(settings.domains.clone(), &registrar::Settings::default());
+        self.core.auth.configure(settings.domains.clone(), &settings.challenges());
         self.core.settings = Arc::new(settings);
     }
 

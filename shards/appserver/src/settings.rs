@@ -1,7 +1,7 @@
 //! What the operator decides, and where this application server stands.
 
 use agent::Domains;
-use sip::Limits;
+use sip::{Limits, digest::Algorithm};
 use siphasher::sip::SipHasher13;
 
 /// An application server's part of the configuration, the same on every shard. Replaced as a whole by a reload; calls that
@@ -16,6 +16,10 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether a caller who claims an address in a domain of ours must prove it (407).
     pub authenticate: bool,
+    /// What a 407 offers, in any order. The strongest stands first in it, as in the registrar's 401 (RFC 8760 §2.3).
+    pub algorithms: Vec<Algorithm>,
+    /// How long a nonce may be used.
+    pub nonce_secs: u32,
     /// Calls at a time on each shard. One more is answered with 503.
     pub max_calls: u32,
     /// Calls at a time of one user on each shard: those that he makes, and those that come in to him from others than users
@@ -61,6 +65,8 @@ impl Settings {
             server: "".into(),
             limits: Limits::default(),
             authenticate: true,
+            algorithms: vec![Algorithm::Md5],
+            nonce_secs: 300,
             max_calls: 200_000,
             max_calls_per_user: 100,
             max_legs: 20,
@@ -79,6 +85,12 @@ impl Settings {
             plans: dialplan::Limits::default(),
             transactions: transaction::Settings::default(),
         }
+    }
+
+    /// What challenges say, as the authenticator takes it.
+    pub(crate) fn challenges(&self) -> registrar::Settings {
+        let (algorithms, nonce_secs) = (self.algorithms.clone(), self.nonce_secs);
+        registrar::Settings { algorithms, nonce_secs, ..registrar::Settings::default() }
     }
 }
 

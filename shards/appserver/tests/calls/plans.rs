@@ -5,7 +5,7 @@ use crate::{
     phone::{Phone, SDP_A, SDP_B},
     world::World,
 };
-use sip::digest::{Challenge, Covered, Ha1};
+use sip::digest::{Algorithm, Challenge, Covered, Ha1};
 
 /// A gateway of a provider.
 fn gateway() -> Phone {
@@ -194,6 +194,24 @@ fn a_caller_of_ours_proves_who_he_is() {
     world.receive(alice.address, &alice.again(&second, &lines));
     let leg = world.request("INVITE");
     assert_eq!(leg.header("Proxy-Authorization"), "", "credentials go no further");
+}
+
+#[test]
+fn a_challenge_offers_what_the_operator_has_chosen() {
+    let offers = |world: &mut World, alice: &Phone| {
+        world.receive(alice.address, &alice.invite("sip:bob@example.com"));
+        let challenged = world.response(407);
+        let lines = challenged.0.lines().filter_map(|line| line.strip_prefix("Proxy-Authenticate: "));
+        lines.map(|line| Challenge::parse(line.as_bytes()).unwrap().algorithm).collect::<Vec<_>>()
+    };
+    let (mut world, alice) = (World::with(|settings| settings.authenticate = true), alice());
+    assert_eq!(offers(&mut world, &alice), [Algorithm::Md5], "some phones give up on a list with more in it");
+    let algorithms = vec![Algorithm::Md5, Algorithm::Sha256];
+    world.app.configure(appserver::Settings { algorithms, ..world.settings.clone() });
+    assert_eq!(offers(&mut world, &alice), [Algorithm::Sha256, Algorithm::Md5]);
+    world.app.configure(appserver::Settings { algorithms: vec![Algorithm::Sha512_256], ..world.settings.clone() });
+    assert_eq!(offers(&mut world, &alice), [Algorithm::Sha512_256]);
+    world.expect_nothing_left();
 }
 
 #[test]
