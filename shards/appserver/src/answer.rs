@@ -9,7 +9,7 @@ use crate::{
     call::{Early, LegNo, Setup, State, Why},
     headers,
     inside::{accepted_fields, mangled, reason_of, timer_settings},
-    leg::{LegRequest, LegState, body_of},
+    leg::{LegRequest, LegState, body_of, offer_of},
     mint::{parse_tag, tag_text},
     reliable::{Reliability, Untold},
     ring::Todo,
@@ -18,7 +18,7 @@ use crate::{
 use agent::{Flow, Way};
 use dialog::{Body, Dialog, Field, NewResponse, Reliable, Sdp, SessionTimer, allows};
 use sip::{HeaderName, Host, Message, Method, Octets, Response, StatusCode, Uri};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, rc::Rc};
 use store::EndedBy;
 use transaction::ClientId;
 
@@ -85,9 +85,8 @@ impl Setup {
             }
         };
         let far_way = way_of_peer(request.way, flow, message, &far);
-        let near =
-            End { dialog: near, way: self.caller.way, timer: None, allows_update: allows(&invite, Method::Update) };
-        let far = End { dialog: far, way: far_way, timer: None, allows_update: allows(message, Method::Update) };
+        let near = End::new(near, self.caller.way, allows(&invite, Method::Update));
+        let far = End::new(far, far_way, allows(message, Method::Update));
         let options = &leg.plan.options;
         let mut bridge = Bridge::new(near, far, options.refer, options.mangle.unwrap_or(false));
         let cseq = invite.request().map_or(1, |request| request.cseq.number);
@@ -173,6 +172,7 @@ impl Setup {
             (Some(_), Some(near)) => {
                 near.sent(ctx.now, ctx.core.settings.transactions.t1, octets, has_body);
                 reliability.passes = rseq;
+                bridge.near.tell(body);
             }
             _ => {
                 if let Some(rseq) = rseq {
@@ -235,6 +235,9 @@ impl Setup {
         let _ = bridge.far.dialog.confirm_by(message);
         bridge.far.allows_update |= allows(message, Method::Update);
         bridge.far.timer = SessionTimer::agreed(ctx.now, message);
+        let invite = Rc::clone(&self.caller.invite);
+        let mut offer = Vec::new();
+        bridge.far.settle(offer_of(&reparse(&invite), self.caller.flow, &self.legs[usize::from(no)].plan, &mut offer));
         let has_late_offer = self.caller.is_late_offer && body_of(message).is_some();
         match self.caller.server {
             Some(server) if has_late_offer => bridge.expect_ack(server, cseq),
@@ -283,6 +286,7 @@ impl Setup {
         response.write(ctx.ua(), &invite, self.caller.flow.peer, &mut octets);
         bridge.near.dialog.confirm();
         bridge.near.timer = accepted.map(|accepted| SessionTimer::accepted(ctx.now, accepted));
+        bridge.near.settle(body);
         octets.into()
     }
 
@@ -430,7 +434,7 @@ pub(crate) fn own_tag(dialog: &Dialog) -> Option<u64> {
 }
 
 /// Why nobody is there any longer.
-pub(crate) const LOST: Why = Why { by: EndedBy::Timeout, reason: "the session timed out" };
+pub(crate) const LOST: Why = Why::lost("the session timed out");
 
 /// What a leg's refusal leads to is the ring's to do.
 impl Setup {

@@ -13,8 +13,8 @@ use crate::{
     reliable::Reliability,
     shared::{Context, User, reparse},
 };
-use agent::{Flow, Way};
-use dialog::{Body, Dialog, Due, Field, NewResponse, SessionTimer, refreshes_target, retry_after_secs};
+use agent::{Flow, Now, Way};
+use dialog::{Body, Dialog, Field, NewResponse, SessionTimer, refreshes_target, retry_after_secs};
 use dialplan::Refer;
 use sip::{HeaderName, Message, Method, Request, StatusCode};
 use std::{sync::Arc, time::Duration};
@@ -47,9 +47,17 @@ pub(crate) struct End {
     pub timer: Option<SessionTimer>,
     /// Whether he said that he takes UPDATE.
     pub allows_update: bool,
+    /// Our description of the session as he last agreed on it, where refreshes need it.
+    pub told: Option<Box<[u8]>>,
+    /// Number of a re-INVITE that refreshes, until its final response.
+    pub refreshing: Option<u16>,
 }
 
 impl End {
+    pub fn new(dialog: Dialog, way: Way, allows_update: bool) -> Self {
+        Self { dialog, way, timer: None, allows_update, told: None, refreshing: None }
+    }
+
     /// The peer's message, which came on `flow`, may say that he is elsewhere now: true if he is. A Contact that cannot be read
     /// leaves him where he was.
     pub fn follow_target(&mut self, message: &Message<'_>, flow: Flow) -> bool {
@@ -73,7 +81,7 @@ pub(crate) struct Bridge {
     /// Reliable provisional responses, while the call is set up.
     pub reliability: Option<Box<Reliability>>,
     next_no: u16,
-    /// A peer has another target than the journal knows.
+    /// A peer has another target, or has agreed on another session, than the journal knows.
     pub has_moved: bool,
 }
 
@@ -81,7 +89,7 @@ pub(crate) struct Bridge {
 pub(crate) struct Passing {
     pub no: u16,
     pub from: Side,
-    kind: Kind,
+    pub kind: Kind,
     pub stage: Stage,
     /// The request as it came.
     request: Box<[u8]>,
@@ -150,7 +158,7 @@ impl Bridge {
     }
 
     pub fn next_timeout(&self) -> Option<Duration> {
-        let timers = [self.near.timer, self.far.timer].into_iter().flatten().map(|timer| timer.next_timeout());
+        let timers = [&self.near, &self.far].into_iter().filter_map(|end| Some(end.timer.as_ref()?.next_timeout()));
         let acks = self.passing.iter().filter_map(|passing| match passing.stage {
             Stage::Acknowledged { until, .. } => Some(until),
             _ => None,
@@ -183,6 +191,8 @@ impl Bridge {
             return Then::Nothing;
         }
         let has_body = !message.body().is_empty();
+        // Whoever sends one takes one.
+        self.end_mut(side).allows_update |= request.method == Method::Update;
         let kind = match request.method {
             Method::Invite => Kind::Invite,
             Method::Update if !has_body => {
@@ -212,48 +222,28 @@ impl Bridge {
         Then::Nothing
     }
 
-    /// Why an INVITE or an offer cannot pass now: one of the other side's is on its way, and neither end has seen the
-    /// other's (§14.2, RFC 3311 §5.2); or one of this side's own has no answer yet.
+    /// An INVITE or an offer that has no answer yet, or no ACK.
+    pub fn pending(&self) -> Option<&Passing> {
+        self.passing.iter().find(|passing| {
+            matches!(passing.stage, Stage::Waiting { .. } | Stage::Succeeded { .. } if passing.kind != Kind::Other)
+        })
+    }
+
+    /// Why an INVITE or an offer cannot pass now: one of the other side's, or of our own, is on its way, and neither end has
+    /// seen the other's (§14.2, RFC 3311 §5.2); or one of this side's own has no answer yet.
     fn conflict(&self, ctx: &mut Context<'_, '_>, side: Side, kind: Kind) -> Option<(StatusCode, u32)> {
         if kind == Kind::Other {
             return None;
         }
-        let pending = self.passing.iter().find(|passing| {
-            matches!(passing.stage, Stage::Waiting { .. } | Stage::Succeeded { .. } if passing.kind != Kind::Other)
-        })?;
+        if self.near.refreshing.or(self.far.refreshing).is_some() {
+            return Some((StatusCode::REQUEST_PENDING, 0));
+        }
+        let pending = self.pending()?;
         if pending.from != side {
             return Some((StatusCode::REQUEST_PENDING, 0));
         }
         let is_done = matches!(pending.stage, Stage::Succeeded { .. });
         (!is_done).then(|| (StatusCode::SERVER_INTERNAL_ERROR, retry_after_secs(ctx.core.mint.draw())))
-    }
-
-    /// An UPDATE without an offer only refreshes the session of its own dialog (RFC 4028 §7.4).
-    fn refresh_session(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        side: Side,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-    ) {
-        let end = self.end_mut(side);
-        match timer_settings(ctx).accept(message) {
-            Err(too_small) => refuse_interval(ctx, server, flow, message, too_small),
-            Ok(accepted) => {
-                let has_moved = end.follow_target(message, flow);
-                let mut value = Vec::new();
-                let fields = accepted_fields(accepted, &mut value);
-                ctx.respond(
-                    server,
-                    message,
-                    flow,
-                    &NewResponse { fields: &fields, ..NewResponse::new(StatusCode::OK, b"") },
-                );
-                end.timer = accepted.map(|accepted| SessionTimer::accepted(ctx.now, accepted)).or(end.timer);
-                self.has_moved |= has_moved;
-            }
-        }
     }
 
     /// Writes the request into the other dialog.
@@ -300,6 +290,16 @@ impl Bridge {
             tried: Tried::Nothing,
             replacement: None,
         });
+    }
+
+    /// Who has sent a request that passes: the peer of its side, or who is about to take his place.
+    fn requester(&mut self, at: usize) -> &mut End {
+        let Passing { from, replacement, .. } = &mut self.passing[at];
+        match (replacement, from) {
+            (Some(end), _) => end,
+            (None, Side::Near) => &mut self.near,
+            (None, Side::Far) => &mut self.far,
+        }
     }
 
     fn find(&self, no: u16) -> Option<usize> {
@@ -364,10 +364,10 @@ impl Bridge {
         if matches!(method, Method::Invite | Method::Update) && is_success {
             let accepted = timer_settings(ctx).accept(&asked).ok().flatten();
             fields.extend(accepted_fields(accepted, &mut value));
-            let requester = self.end_mut(from);
-            requester.timer = accepted.map(|accepted| SessionTimer::accepted(ctx.now, accepted)).or(requester.timer);
-            let responder = self.end_mut(from.other());
-            responder.timer = SessionTimer::agreed(ctx.now, message).or(responder.timer);
+            // RFC 4028 §7.2, §9: what these 2xx do not speak of is no more.
+            let timer = accepted.map(|accepted| SessionTimer::accepted(ctx.now, accepted));
+            self.requester(at).timer = timer;
+            self.end_mut(from.other()).timer = SessionTimer::agreed(ctx.now, message);
         }
         let allow = headers::allow(message, self.refer);
         if method == Method::Invite && is_success {
@@ -381,6 +381,12 @@ impl Bridge {
             self.has_moved |= self.end_mut(from.other()).follow_target(message, flow);
         }
         let body = mangled(message, self.mangle.then_some(flow), &mut body);
+        if is_success && self.passing[at].kind != Kind::Other {
+            let mut offer = Vec::new();
+            let offer = mangled(&asked, self.mangle.then_some(came_on), &mut offer);
+            let has_changed = self.end_mut(from.other()).tell(offer) | self.requester(at).tell(body);
+            self.has_moved |= has_changed;
+        }
         let reason = reason_of(message);
         let response = NewResponse { reason: &reason, fields: &fields, body, ..NewResponse::new(status, &tag) };
         ctx.respond(server, &asked, came_on, &response);
@@ -479,6 +485,7 @@ impl Bridge {
         let mut body = Vec::new();
         let body = mangled(message, self.mangle.then_some(flow), &mut body);
         let ack = self.acknowledge(ctx, from.other(), cseq, body);
+        self.has_moved |= self.end_mut(from.other()).tell(body);
         if body.is_some() {
             let until = ctx.now.monotonic + 64 * ctx.core.settings.transactions.t1;
             self.passing[at].stage = Stage::Acknowledged { ack: ack.into(), until };
@@ -541,6 +548,14 @@ impl Bridge {
         }
     }
 
+    /// Forgets the ACKs whose 2xx can be repeated no more.
+    pub fn forget_acknowledged(&mut self, now: Now) {
+        self.passing.retain(|passing| match passing.stage {
+            Stage::Acknowledged { until, .. } => until > now.monotonic,
+            _ => true,
+        });
+    }
+
     /// Sends BYE into the dialog of `side`.
     pub fn bye(&mut self, ctx: &mut Context<'_, '_>, side: Side, reason: Option<&str>) {
         let end = self.end_mut(side);
@@ -552,52 +567,6 @@ impl Bridge {
         end.dialog.terminate();
         // Nobody waits for what comes of it: the dialog is over whatever the peer says (§15.1.1).
         ctx.send(User::Nobody, Method::Bye, end.way, branch, draft);
-    }
-
-    /// Does what is due. True if the call is to end: nobody refreshed a session.
-    pub fn handle_timeout(&mut self, ctx: &mut Context<'_, '_>) -> bool {
-        self.passing.retain(|passing| match passing.stage {
-            Stage::Acknowledged { until, .. } => until > ctx.now.monotonic,
-            _ => true,
-        });
-        for side in [Side::Near, Side::Far] {
-            let Some(timer) = &mut self.end_mut(side).timer else { continue };
-            match timer.handle_timeout(ctx.now) {
-                None => {}
-                Some(Due::Refresh) => self.refresh(ctx, side),
-                Some(Due::Expired) => return true,
-            }
-        }
-        false
-    }
-
-    /// Refreshes the session with `side` (RFC 4028 §7.4): by an UPDATE, which needs no offer. A peer that takes none is left
-    /// to the timer, which ends the call.
-    fn refresh(&mut self, ctx: &mut Context<'_, '_>, side: Side) {
-        let no = self.number();
-        let end = self.end_mut(side);
-        let Some(timer) = end.timer.filter(|_| end.allows_update) else { return };
-        let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
-        let mut value = Vec::new();
-        timer.expires().write(&mut value);
-        let fields = [Field::own(HeaderName::SessionExpires, &value), Field::own(HeaderName::Supported, b"timer")];
-        let written = end.dialog.write_request(ctx.ua(), branch, Method::Update, &fields, None, &mut draft);
-        written.expect("UPDATE is a token");
-        ctx.send(User::Own(ctx.key, no), Method::Update, end.way, branch, draft);
-    }
-
-    /// Takes the response to a refresh of ours.
-    pub fn handle_refreshed(&mut self, ctx: &mut Context<'_, '_>, message: &Message<'_>, status: StatusCode) -> Then {
-        let call_id = message.call_id().unwrap_or_default();
-        let side = [Side::Near, Side::Far].into_iter().find(|&side| self.end(side).dialog.call_id() == call_id);
-        let Some(side) = side.filter(|_| !status.is_provisional()) else { return Then::Nothing };
-        let end = self.end_mut(side);
-        if status.is_success() {
-            end.timer = SessionTimer::agreed(ctx.now, message);
-            return Then::Nothing;
-        }
-        let is_gone = matches!(status, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST | StatusCode::REQUEST_TIMEOUT);
-        if is_gone { Then::Gone } else { Then::Nothing }
     }
 }
 

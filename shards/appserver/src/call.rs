@@ -13,7 +13,8 @@ use crate::{
     slab::Timed,
 };
 use agent::{Flow, Ticket, Way};
-use dialog::Dialog;
+use dialog::{Dialog, Reason};
+use sip::StatusCode;
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 use store::EndedBy;
 use transaction::ServerId;
@@ -140,6 +141,28 @@ pub(crate) struct Early {
 pub(crate) struct Why {
     pub by: EndedBy,
     pub reason: &'static str,
+    /// What the BYEs say of it, beside the reason (RFC 3326 §2).
+    pub cause: Option<StatusCode>,
+}
+
+impl Why {
+    /// Somebody here ends it.
+    pub const fn ours(by: EndedBy, reason: &'static str) -> Self {
+        Self { by, reason, cause: None }
+    }
+
+    /// An end of it is not there any longer.
+    pub const fn lost(reason: &'static str) -> Self {
+        Self { by: EndedBy::Timeout, reason, cause: Some(StatusCode::REQUEST_TIMEOUT) }
+    }
+
+    /// The value of Reason.
+    pub fn header(&self) -> Option<String> {
+        let cause = Some(self.cause?.get().into());
+        let mut value = Vec::new();
+        Reason { protocol: b"SIP", cause, text: self.reason.as_bytes() }.write(&mut value);
+        String::from_utf8(value).ok()
+    }
 }
 
 impl Setup {

@@ -248,7 +248,7 @@ impl<'t> Turn<'_, 't> {
             return;
         };
         if let Some(User::Caller(key) | User::Passing(key, _)) = self.core.transactions.server_user(server) {
-            self.with_established(key, |established, ctx| established.bridge.handle_ack(ctx, server, flow, message));
+            self.with_established(key, |established, ctx| established.handle_ack(ctx, server, flow, message));
         }
     }
 

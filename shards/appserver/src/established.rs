@@ -69,7 +69,7 @@ impl State {
 }
 
 /// An administrator's wish.
-pub(crate) const ADMIN: Why = Why { by: EndedBy::Admin, reason: "hung up by an administrator" };
+pub(crate) const ADMIN: Why = Why::ours(EndedBy::Admin, "hung up by an administrator");
 
 /// A process has died between the answer and the caller's hearing of it.
 pub(crate) const UNHEARD: Why = Why { by: EndedBy::Switch, reason: "the caller never heard the answer" };
@@ -145,9 +145,10 @@ impl Established {
             return;
         }
         self.abandon_transfer(ctx);
+        let reason = why.header();
         for side in [Side::Near, Side::Far] {
             if self.bridge.end(side).dialog.state() != DialogState::Terminated {
-                self.bridge.bye(ctx, side, None);
+                self.bridge.bye(ctx, side, reason.as_deref());
             }
         }
         self.close(ctx, [why.by; 2], why.reason);
@@ -196,6 +197,12 @@ impl Established {
         self.follow(ctx, then);
     }
 
+    /// Takes the ACK for a 2xx.
+    pub fn handle_ack(&mut self, ctx: &mut Context<'_, '_>, server: ServerId, flow: Flow, message: &Message<'_>) {
+        self.bridge.handle_ack(ctx, server, flow, message);
+        self.keep_moved(ctx);
+    }
+
     /// Has the journal keep where the peers are now. Nobody waits for it: until it is kept, a restart would look for them where
     /// they were.
     fn keep_moved(&mut self, ctx: &mut Context<'_, '_>) {
@@ -226,7 +233,8 @@ impl Established {
         if self.handle_join_response(ctx, no, message, response, flow) {
             return;
         }
-        let then = self.bridge.handle_refreshed(ctx, message, response.status);
+        let then = self.bridge.handle_refreshed(ctx, no, message, response, flow);
+        self.keep_moved(ctx);
         self.follow(ctx, then);
     }
 
@@ -250,7 +258,7 @@ impl Established {
         }
         if then == Then::Gone {
             ctx.core.counters.timed_out += 1;
-            self.hang_up(ctx, Why { by: EndedBy::Timeout, reason: "the other end has gone" });
+            self.hang_up(ctx, Why::lost("the other end has gone"));
         }
     }
 
@@ -335,7 +343,7 @@ impl Established {
             State::Ending { .. } | State::Over => return,
         }
         if self.until.is_some_and(|until| until <= ctx.now.monotonic) {
-            return self.hang_up(ctx, Why { by: EndedBy::Timeout, reason: "the call lasted as long as it may" });
+            return self.hang_up(ctx, Why::ours(EndedBy::Timeout, "the call lasted as long as it may"));
         }
         if self.bridge.handle_timeout(ctx) {
             ctx.core.counters.timed_out += 1;
@@ -358,7 +366,7 @@ impl Established {
     /// No ACK came for a 2xx (§13.3.1.4).
     pub fn handle_unacknowledged(&mut self, ctx: &mut Context<'_, '_>) {
         ctx.core.counters.timed_out += 1;
-        self.hang_up(ctx, Why { by: EndedBy::Timeout, reason: "the answer was never acknowledged" });
+        self.hang_up(ctx, Why::lost("the answer was never acknowledged"));
     }
 }
 

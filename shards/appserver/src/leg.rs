@@ -11,7 +11,7 @@ use crate::{
     mint::tag_text,
     shared::{Context, User, reparse},
 };
-use agent::Way;
+use agent::{Flow, Way};
 use dialog::{BadText, Body, Field, NewRequest, Party};
 use dialplan::{LegOptions, Shape};
 use sip::{Address, HeaderName, Message, Method, Uri};
@@ -206,7 +206,7 @@ impl LegRequest {
         }
         request.cseq = self.cseq;
         request.max_forwards = received.max_forwards.unwrap_or(MAX_FORWARDS).saturating_sub(1);
-        let Shape { headers, removed, body, .. } = &*plan.shape;
+        let Shape { headers, removed, .. } = &*plan.shape;
         let is_shaped = |name: &[u8]| {
             let names = removed.iter().chain(headers.iter().map(|(name, _)| name));
             names.into_iter().any(|n| n.as_bytes().eq_ignore_ascii_case(name))
@@ -235,12 +235,8 @@ impl LegRequest {
         if settings.session_expires_secs > 0 {
             fields.push(Field::own(HeaderName::SessionExpires, interval.as_bytes()));
         }
-        let mangle_from = plan.options.mangle.unwrap_or(false).then_some(caller.flow);
         let mut mended = Vec::new();
-        request.body = match body {
-            Some((content_type, text)) => Some(Body { content_type: content_type.as_bytes(), octets: text.as_bytes() }),
-            None => mangled(&invite, mangle_from, &mut mended),
-        };
+        request.body = offer_of(&invite, caller.flow, plan, &mut mended);
         let has_offered = request.body.is_some();
         request.fields = &fields;
         request.write(ctx.ua(), branch, out);
@@ -265,6 +261,19 @@ pub(crate) fn body_of<'b>(message: &Message<'b>) -> Option<Body<'b>> {
     let octets = message.body();
     let content_type = message.value(HeaderName::ContentType).unwrap_or(Body::SDP);
     (!octets.is_empty()).then_some(Body { content_type, octets })
+}
+
+/// The body of a leg's INVITE: what the plan says, or that of the caller's INVITE, which came on `flow`.
+pub(crate) fn offer_of<'b>(
+    invite: &Message<'b>,
+    flow: Flow,
+    plan: &'b LegPlan,
+    mended: &'b mut Vec<u8>,
+) -> Option<Body<'b>> {
+    match &plan.shape.body {
+        Some((content_type, text)) => Some(Body { content_type: content_type.as_bytes(), octets: text.as_bytes() }),
+        None => mangled(invite, plan.options.mangle.unwrap_or(false).then_some(flow), mended),
+    }
 }
 
 /// What the From of a leg says.

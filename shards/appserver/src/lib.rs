@@ -5,7 +5,8 @@
 //! providers or URIs (`route`), and each leg sends an INVITE of its own (`leg`). What the legs' responses say reaches the
 //! caller, each early dialog as one of ours with him (`answer`); of the failures the best goes to the script (`best`). The
 //! first 2xx ends the run and every other leg, and when the journal keeps the call, the caller has his answer and little is
-//! left (`established`): two dialogs and the requests that pass between them (`bridge`). Each leg that ends leaves a CDR.
+//! left (`established`): two dialogs and the requests that pass between them (`bridge`), each side refreshed by its own
+//! session timer (`refresh`). Each leg that ends leaves a CDR.
 //! Requests outside of calls are relayed to users' bindings (`relay`).
 //!
 //! What an application server must ask others is a [`Query`] to its [`Surroundings`]. It posts its messages to the proxy, which
@@ -33,6 +34,7 @@ mod answer;
 mod best;
 mod headers;
 mod bridge;
+mod refresh;
 mod inside;
 mod reliable;
 mod established;

@@ -1,13 +1,14 @@
 //! An answered call as the journal keeps it, so that it outlives its process.
 //!
 //! ```text
-//! version       u8, 1
+//! version       u8, 2
 //! flags         u8: mangle, may end (a time follows); what becomes of a REFER in two bits
 //! ends at       u64, milliseconds since the Unix epoch, if it may end
 //! far leg       u8
 //! user          length u16, octets
 //! near, far     number of the leg u16; dialog: length u16, octets; way; session timer: interval u32, 0 for none, and whether we refresh u8;
-//!               whether UPDATE is allowed u8; times of the leg 3 u64; its texts 7 times length u16, octets
+//!               whether UPDATE is allowed u8; our description of the session that refreshes repeat: length u16, 0 for none, octets;
+//!               times of the leg 3 u64; its texts 7 times length u16, octets
 //! ```
 //!
 //! Numbers are little endian. What cannot be read is no call: the CDR of such a one is lost, and nothing else.
@@ -31,7 +32,11 @@ use std::{
 };
 use store::{KeptCall, LegDirection};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The version before had no description of the session. A newer program takes up the calls of an older one.
+const WITHOUT_SESSION: u8 = 1;
+
 const MANGLES: u8 = 1;
 const MAY_END: u8 = 2;
 const REFER_SHIFT: u8 = 2;
@@ -78,15 +83,16 @@ impl Established {
     pub fn restore(now: Now, kept: &KeptCall, seed: u64) -> Option<(Self, [u64; 2])> {
         let mut rest = &*kept.octets;
         let rest = &mut rest;
-        if byte(rest)? != VERSION {
+        let version = byte(rest)?;
+        if !matches!(version, VERSION | WITHOUT_SESSION) {
             return None;
         }
         let flags = byte(rest)?;
         let ends_at = if flags & MAY_END != 0 { Some(number(rest)?) } else { None };
         let far_leg = byte(rest)?;
         let user = text(rest)?;
-        let (near, near_facts) = side(rest, now, LegDirection::In, seed)?;
-        let (far, far_facts) = side(rest, now, LegDirection::Out, seed.rotate_left(32))?;
+        let (near, near_facts) = side(rest, version, now, LegDirection::In, seed)?;
+        let (far, far_facts) = side(rest, version, now, LegDirection::Out, seed.rotate_left(32))?;
         if !rest.is_empty() {
             return None;
         }
@@ -137,6 +143,7 @@ fn encode(
         out.extend_from_slice(&interval.to_le_bytes());
         out.push(u8::from(end.timer.is_some_and(|timer| timer.is_refresher())));
         out.push(u8::from(end.allows_update));
+        put_octets(&mut out, end.told.as_deref().unwrap_or_default());
         for time in [facts.attempted_at, facts.progress_at, facts.answered_at] {
             out.extend_from_slice(&time.to_le_bytes());
         }
@@ -148,12 +155,14 @@ fn encode(
     out
 }
 
-fn side(rest: &mut &[u8], now: Now, direction: LegDirection, seed: u64) -> Option<(End, Facts)> {
+fn side(rest: &mut &[u8], version: u8, now: Now, direction: LegDirection, seed: u64) -> Option<(End, Facts)> {
     let leg = u16::from_le_bytes(take(rest)?);
     let dialog = Dialog::decode(octets(rest)?).ok()?;
     let way = way(rest)?;
     let interval = u32::from_le_bytes(take(rest)?);
     let (is_refresher, allows_update) = (byte(rest)? != 0, byte(rest)? != 0);
+    let told = if version == WITHOUT_SESSION { &[] } else { octets(rest)? };
+    let told = (!told.is_empty()).then(|| told.into());
     let timer = (interval > 0).then(|| SessionTimer::resumed(now, interval, is_refresher, seed));
     let times = [number(rest)?, number(rest)?, number(rest)?];
     let texts = Texts {
@@ -165,7 +174,8 @@ fn side(rest: &mut &[u8], now: Now, direction: LegDirection, seed: u64) -> Optio
         account_code: text(rest)?,
         source: text(rest)?,
     };
-    Some((End { dialog, way, timer, allows_update }, Facts::kept(leg, direction, times, texts)))
+    let end = End { timer, told, ..End::new(dialog, way, allows_update) };
+    Some((end, Facts::kept(leg, direction, times, texts)))
 }
 
 fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {

@@ -8,7 +8,7 @@
 use crate::{
     answer::own_tag,
     bridge::{End, Side},
-    call::{Call, Caller, Setup, State},
+    call::{Call, Caller, Setup, State, Why},
     caller::Party,
     cdr::{Ended, Facts, Texts},
     established::{self, Established},
@@ -17,7 +17,7 @@ use crate::{
     shared::{CallKey, Context, User},
 };
 use agent::Flow;
-use dialog::{Body, Dialog, Field, NewResponse, Progress, ReferTo, Replaces, allows};
+use dialog::{Body, Dialog, Field, NewResponse, Progress, ReferTo, Replaces, SessionTimer, allows};
 use sip::{HeaderName, Message, Method, Octets, Response, StatusCode};
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 use store::{Direction, EndedBy, LegDirection, put_call};
@@ -34,6 +34,8 @@ pub(crate) struct Transfer {
     target: CallKey,
     /// Number of the re-INVITE that joins them.
     join: Option<u16>,
+    /// What it offers.
+    offer: Option<(Box<[u8]>, Box<[u8]>)>,
 }
 
 impl Established {
@@ -58,8 +60,8 @@ impl Established {
         ctx.respond(server, message, flow, &NewResponse::new(StatusCode::ACCEPTED, b""));
         let refer = message.request().map_or(0, |request| request.cseq.number);
         let key = ctx.core.calls.reserve();
-        let (join, is_referrer_gone) = (None, false);
-        self.transfer = Some(Box::new(Transfer { referrer: side, refer, is_referrer_gone, target: key, join }));
+        let (join, is_referrer_gone, offer) = (None, false, None);
+        self.transfer = Some(Box::new(Transfer { referrer: side, refer, is_referrer_gone, target: key, join, offer }));
         self.notify(ctx, StatusCode::TRYING, StatusCode::TRYING.reason());
         match self.call_target(ctx, key, side, flow, &target, replaces) {
             Some(setup) => ctx.core.calls.put(key, Call::Setup(setup)),
@@ -181,7 +183,7 @@ impl Established {
     fn end_transfer(&mut self, ctx: &mut Context<'_, '_>, status: StatusCode, reason: &str) {
         self.notify(ctx, status, reason);
         if self.transfer.take().is_some_and(|transfer| transfer.is_referrer_gone) {
-            self.hang_up(ctx, crate::call::Why { by: EndedBy::OtherLeg, reason: "the transfer failed" });
+            self.hang_up(ctx, Why::ours(EndedBy::OtherLeg, "the transfer failed"));
         }
     }
 
@@ -207,7 +209,11 @@ impl Established {
         }
         let referrer = self.transfer.as_ref().map_or(Side::Near, |transfer| transfer.referrer);
         let referred = referrer.other();
-        self.bridge.has_moved |= self.bridge.end_mut(referred).follow_target(message, flow);
+        let offer = self.transfer.as_mut().and_then(|transfer| transfer.offer.take());
+        let end = self.bridge.end_mut(referred);
+        end.follow_target(message, flow);
+        end.timer = SessionTimer::agreed(ctx.now, message);
+        end.tell(offer.as_ref().map(|(content_type, octets)| Body { content_type, octets }));
         self.bridge.acknowledge(ctx, referred, response.cseq.number, None);
         self.notify(ctx, StatusCode::OK, StatusCode::OK.reason());
         let mut body = Vec::new();
@@ -219,6 +225,7 @@ impl Established {
             let tag = own_tag(&self.bridge.end(referred).dialog);
             std::mem::swap(&mut setup.bridges[bridge].bridge.near, self.bridge.end_mut(referred));
             setup.bridges[bridge].bridge.acknowledge(ctx, Side::Far, cseq, body);
+            setup.bridges[bridge].bridge.far.tell(body);
             setup.caller.facts.note_status(ctx.now, StatusCode::OK.get());
             let record = setup.record(ctx, bridge);
             let number = setup.number;
@@ -264,9 +271,14 @@ impl Established {
         let no = self.bridge.number();
         let Some(transfer) = &mut self.transfer else { return false };
         transfer.join = Some(no);
+        transfer.offer = offer.map(|body| (body.content_type.into(), body.octets.into()));
         let end = self.bridge.end_mut(transfer.referrer.other());
         let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
-        let fields = [Field::own(HeaderName::Supported, b"timer, replaces")];
+        let (mut fields, mut expires) = (vec![Field::own(HeaderName::Supported, b"timer, replaces")], Vec::new());
+        if let Some(timer) = &end.timer {
+            timer.expires().write(&mut expires);
+            fields.push(Field::own(HeaderName::SessionExpires, &expires));
+        }
         let written = end.dialog.write_request(ctx.ua(), branch, Method::Invite, &fields, offer, &mut draft);
         written.expect("INVITE is a token");
         ctx.send(User::Own(ctx.key, no), Method::Invite, end.way, branch, draft).is_some()
@@ -297,7 +309,7 @@ impl Established {
             }
         };
         let way = crate::answer::way_back(flow, &dialog);
-        let end = End { dialog, way, timer: None, allows_update: allows(message, Method::Update) };
+        let end = End::new(dialog, way, allows(message, Method::Update));
         self.bridge.pass_replacement(ctx, side, server, flow, message, end);
     }
 

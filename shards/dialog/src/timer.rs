@@ -160,8 +160,10 @@ pub fn min_se_of(message: &Message<'_>) -> Option<u32> {
 pub struct SessionTimer {
     interval_secs: u32,
     is_refresher: bool,
-    due: Duration,
     is_refreshing: bool,
+    due: Duration,
+    /// When the session ends that nobody has refreshed.
+    expires_at: Duration,
 }
 
 /// What time has come for.
@@ -190,9 +192,11 @@ impl SessionTimer {
     fn start(now: Now, interval_secs: u32, is_refresher: bool) -> Self {
         // §4: below 90 seconds nobody may ask, and a peer who does would have us refresh without pause.
         let interval_secs = interval_secs.max(TimerSettings::LEAST_SECS);
-        let mut timer = Self { interval_secs, is_refresher, due: Duration::ZERO, is_refreshing: false };
+        let (due, expires_at) = (Duration::ZERO, Duration::ZERO);
+        let mut timer = Self { interval_secs, is_refresher, is_refreshing: false, due, expires_at };
+        timer.expires_at = now.monotonic + timer.until_expiry();
         // §7.2, §9: half of the interval is the time to refresh.
-        timer.due = now.monotonic + if is_refresher { timer.interval() / 2 } else { timer.until_expiry() };
+        timer.due = if is_refresher { now.monotonic + timer.interval() / 2 } else { timer.expires_at };
         timer
     }
 
@@ -203,6 +207,7 @@ impl SessionTimer {
         if is_refresher {
             let left = timer.until_expiry().saturating_sub(timer.interval() / 2);
             timer.due = now.monotonic + Duration::from_millis(seed % (left.as_millis() as u64 / 2).max(1));
+            timer.expires_at = timer.due + left;
         }
         timer
     }
@@ -233,12 +238,24 @@ impl SessionTimer {
         if now.monotonic < self.due {
             return None;
         }
-        if self.is_refresher && !self.is_refreshing {
+        if self.is_refresher && !self.is_refreshing && now.monotonic < self.expires_at {
             self.is_refreshing = true;
-            self.due += self.until_expiry().saturating_sub(self.interval() / 2);
+            self.due = self.expires_at;
             return Some(Due::Refresh);
         }
         Some(Due::Expired)
+    }
+
+    /// The refresh that was due could not be sent, or was refused for the time being: it is due again after `pause`. The session
+    /// expires when it would have.
+    pub fn postpone(&mut self, now: Now, pause: Duration) {
+        self.is_refreshing = false;
+        self.due = (now.monotonic + pause).min(self.expires_at);
+    }
+
+    /// The peer wants an interval of at least so many seconds (422, §7.4): the next refresh asks for it.
+    pub fn lengthen(&mut self, min_se_secs: u32) {
+        self.interval_secs = self.interval_secs.max(min_se_secs);
     }
 
     fn interval(&self) -> Duration {

@@ -298,6 +298,27 @@ fn an_answered_call_outlives_its_process() {
 }
 
 #[test]
+fn a_newer_program_takes_up_the_calls_of_an_older_one() {
+    let (mut world, alice, bob) = (World::new(), alice(), bob());
+    let attempted_at = (world.now.unix.as_millis() as u64).to_le_bytes();
+    let up = set_up(&mut world, &alice, &bob);
+    let mut kept = world.kept();
+    // Version 1 had nothing between whether UPDATE is allowed and the times of the leg.
+    let mut octets = kept[0].octets.to_vec();
+    octets[0] = 1;
+    // Of a leg's three times, which are the same here, the first.
+    let is_first = |&at: &usize| octets[at..].starts_with(&attempted_at) && octets[at - 8..at] != attempted_at;
+    let times: Vec<_> = (8..octets.len()).filter(is_first).collect();
+    for at in times.into_iter().rev() {
+        assert_eq!(octets.drain(at - 2..at).collect::<Vec<_>>(), [0, 0]);
+    }
+    kept[0].octets = octets.into();
+    world.begin_anew(&kept);
+    world.receive(alice.address, &alice.inside(&up.answer, "", "BYE", 2, "", ""));
+    assert_eq!(world.request("BYE").uri(), "sip:bob@10.0.0.2:5060");
+}
+
+#[test]
 fn an_administrator_hangs_up() {
     let (mut world, alice, bob) = (World::new(), alice(), bob());
     set_up(&mut world, &alice, &bob);

@@ -2,8 +2,8 @@
 
 use crate::{
     basic::{alice, bob, set_up},
-    phone::{SDP_A, SDP_B},
-    world::World,
+    phone::{Phone, SDP_A, SDP_B},
+    world::{Sent, World},
 };
 
 #[test]
@@ -203,6 +203,176 @@ fn each_side_has_its_own_session_timer() {
     world.wait(100.0);
     assert!(world.log().iter().any(|line| line.starts_with("BYE sip:bob")));
     assert_eq!(world.cdrs()[0].2, "timeout");
+}
+
+const REFRESHED_BY_US: &str = "Session-Expires: 300;refresher=uac\r\n";
+
+/// A call whose called end has us refresh its session, and takes no UPDATE.
+fn set_up_without_update(world: &mut World, alice: &Phone, bob: &Phone) -> (Sent, Sent) {
+    world.receive(alice.address, &alice.invite("sip:bob@example.com"));
+    let leg = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&leg, 200, "b", REFRESHED_BY_US, SDP_B));
+    let answer = world.response(200);
+    world.receive(alice.address, &alice.inside(&answer, "", "ACK", 1, "", ""));
+    world.log();
+    (answer, leg)
+}
+
+#[test]
+fn a_peer_without_update_is_refreshed_by_a_re_invite_that_changes_nothing() {
+    let (mut world, alice, bob) = (World::new(), alice(), bob());
+    let (answer, leg) = set_up_without_update(&mut world, &alice, &bob);
+    world.wait(150.2);
+    let refresh = world.request("INVITE");
+    assert_eq!((refresh.uri(), refresh.body()), ("sip:bob@10.0.0.2:5060".into(), SDP_A.into()));
+    assert_eq!((refresh.header("Session-Expires"), refresh.cseq()), ("300;refresher=uac".into(), leg.cseq() + 1));
+    // What crosses it is a glare (RFC 3261 §14.2), from either end.
+    world.receive(alice.address, &alice.inside(&answer, "", "INVITE", 2, "", SDP_A));
+    world.response(491);
+    world.receive(bob.address, &bob.inside(&leg, "b", "INVITE", 1, "", SDP_B));
+    world.response(491);
+    for _ in 0..2 {
+        world.receive(bob.address, &bob.respond(&refresh, 200, "", REFRESHED_BY_US, SDP_B));
+        assert_eq!(world.request("ACK").cseq(), refresh.cseq());
+    }
+    world.expect_silence();
+    // The session is another one now; and what is kept of it outlives the process.
+    let hold = SDP_A.replace("t=0 0", "t=0 0\r\na=sendonly");
+    world.receive(alice.address, &alice.inside(&answer, "", "INVITE", 3, "", &hold));
+    let passed = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&passed, 200, "", REFRESHED_BY_US, SDP_B));
+    world.receive(alice.address, &alice.inside(&answer, "", "ACK", 3, "", ""));
+    world.wait(151.0);
+    let refresh = world.request("INVITE");
+    assert_eq!(refresh.body(), hold);
+    world.receive(bob.address, &bob.respond(&refresh, 200, "", REFRESHED_BY_US, SDP_B));
+    world.kill();
+    world.wait(140.0);
+    assert_eq!(world.request("INVITE").body(), hold);
+}
+
+#[test]
+fn an_offer_that_is_refused_is_not_what_refreshes_repeat() {
+    let (mut world, alice, bob) = (World::new(), alice(), bob());
+    let (answer, _) = set_up_without_update(&mut world, &alice, &bob);
+    world.receive(alice.address, &alice.inside(&answer, "", "INVITE", 2, "", &SDP_A.replace("4000", "4444")));
+    let passed = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&passed, 488, "", "", ""));
+    world.log();
+    world.wait(151.0);
+    assert_eq!(world.request("INVITE").body(), SDP_A);
+}
+
+#[test]
+fn an_answer_in_an_acknowledgement_is_what_refreshes_repeat() {
+    let (mut world, alice, bob) = (World::new(), alice(), bob());
+    world.receive(alice.address, &alice.request("INVITE", "sip:bob@example.com", "", ""));
+    let leg = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&leg, 200, "b", REFRESHED_BY_US, SDP_B));
+    let answer = world.response(200);
+    world.receive(alice.address, &alice.inside(&answer, "", "ACK", 1, "", SDP_A));
+    world.log();
+    world.kill();
+    world.wait(140.0);
+    assert_eq!(world.request("INVITE").body(), SDP_A);
+}
+
+#[test]
+fn a_caller_who_leaves_the_refreshes_to_us_gets_them() {
+    let (mut world, alice, bob) = (World::new(), alice(), bob());
+    let timer = "Supported: timer\r\nSession-Expires: 600;refresher=uas\r\n";
+    world.receive(alice.address, &alice.request("INVITE", "sip:bob@example.com", timer, SDP_A));
+    let leg = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&leg, 200, "b", "", SDP_B));
+    let answer = world.response(200);
+    assert_eq!(answer.header("Session-Expires"), "600;refresher=uas");
+    world.receive(alice.address, &alice.inside(&answer, "", "ACK", 1, "", ""));
+    world.log();
+    world.wait(300.2);
+    let refresh = world.request("INVITE");
+    assert_eq!((refresh.uri(), refresh.body()), ("sip:alice@10.0.0.1:5060".into(), SDP_B.into()));
+    world.expect_silence();
+}
+
+#[test]
+fn a_refresh_that_is_refused_for_now_is_tried_again() {
+    let (mut world, alice, bob) = (World::new(), alice(), bob());
+    set_up_without_update(&mut world, &alice, &bob);
+    world.wait(151.0);
+    let refresh = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&refresh, 491, "", "", ""));
+    world.log();
+    world.wait(2.0);
+    world.expect_silence();
+    world.wait(2.1);
+    let again = world.request("INVITE");
+    assert_eq!((again.cseq(), again.body()), (refresh.cseq() + 1, SDP_A.into()));
+    world.receive(bob.address, &bob.respond(&again, 422, "", "Min-SE: 1200\r\n", ""));
+    world.log();
+    world.wait(4.1);
+    let longer = world.request("INVITE");
+    assert_eq!(longer.header("Session-Expires"), "1200;refresher=uac");
+    let lines = "Session-Expires: 1200;refresher=uac\r\n";
+    world.receive(bob.address, &bob.respond(&longer, 200, "", lines, SDP_B));
+    world.log();
+    world.wait(599.0);
+    world.expect_silence();
+    world.wait(2.0);
+    world.request("INVITE");
+}
+
+#[test]
+fn a_session_that_nobody_refreshes_ends_on_both_sides_with_a_reason() {
+    let (mut world, alice, bob) = (World::new(), alice(), bob());
+    set_up_without_update(&mut world, &alice, &bob);
+    world.wait(151.0);
+    let refresh = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&refresh, 488, "", "", ""));
+    world.log();
+    world.wait(116.0);
+    world.expect_silence();
+    world.wait(2.0);
+    for uri in ["sip:alice@10.0.0.1:5060", "sip:bob@10.0.0.2:5060"] {
+        let bye = world.request("BYE");
+        assert_eq!(bye.uri(), uri);
+        assert_eq!(bye.header("Reason"), "SIP ;cause=408 ;text=\"the session timed out\"");
+    }
+    assert_eq!(world.cdrs()[0].2, "timeout");
+    world.expect_nothing_left();
+}
+
+#[test]
+fn a_peer_may_refresh_by_a_re_invite_that_changes_nothing() {
+    let (mut world, alice, bob) = (World::new(), alice(), bob());
+    let timer = "Supported: timer\r\nSession-Expires: 600;refresher=uac\r\n";
+    world.receive(alice.address, &alice.request("INVITE", "sip:bob@example.com", timer, SDP_A));
+    let leg = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&leg, 200, "b", REFRESHED_BY_US, SDP_B));
+    let answer = world.response(200);
+    world.receive(alice.address, &alice.inside(&answer, "", "ACK", 1, "", ""));
+    let before = world.journal.len();
+    for cseq in 2..6 {
+        world.wait(140.0);
+        world.log();
+        world.receive(alice.address, &alice.inside(&answer, "", "INVITE", cseq, timer, SDP_A));
+        // It refreshes bob's session too, by his own interval.
+        let passed = world.request("INVITE");
+        assert_eq!((passed.header("Session-Expires"), passed.body()), ("300;refresher=uac".into(), SDP_A.into()));
+        world.receive(bob.address, &bob.respond(&passed, 200, "", REFRESHED_BY_US, SDP_B));
+        assert_eq!(world.response(200).header("Session-Expires"), "600;refresher=uac");
+        world.receive(alice.address, &alice.inside(&answer, "", "ACK", cseq, "", ""));
+        assert_eq!(world.request("ACK").cseq(), passed.cseq());
+    }
+    assert_eq!(world.journal.len(), before, "nothing has changed that the journal would keep");
+    // A re-INVITE that speaks of no timer ends hers (§9): the call does not.
+    world.receive(alice.address, &alice.inside(&answer, "", "INVITE", 6, "", SDP_A));
+    let passed = world.request("INVITE");
+    world.receive(bob.address, &bob.respond(&passed, 200, "", "", SDP_B));
+    world.receive(alice.address, &alice.inside(&answer, "", "ACK", 6, "", ""));
+    world.log();
+    world.wait(2000.0);
+    world.expect_silence();
+    assert_eq!(world.app.census().established, 1);
 }
 
 #[test]

@@ -254,11 +254,27 @@ impl World {
         }
     }
 
+    /// What the journal would give a process that begins now.
+    pub fn kept(&self) -> Vec<KeptCall> {
+        let mut replay = store::CallReplay::new(self.now.unix_secs());
+        for (kind, payload) in frames(&self.journal) {
+            if let Ok(Some(Item::Call(call))) = Item::decode(kind, payload) {
+                replay.load(call);
+            }
+        }
+        replay.finish()
+    }
+
     /// The process is killed and comes back with what the journal has.
     pub fn kill(&mut self) {
-        let kept = self.kept_calls();
+        let kept = self.kept();
+        self.begin_anew(&kept);
+    }
+
+    /// A new process takes up these calls.
+    pub fn begin_anew(&mut self, kept: &[KeptCall]) {
         self.app = build(self.now, self.settings.clone(), self.tables.clone(), 2);
-        for call in &kept {
+        for call in kept {
             assert!(self.app.restore(self.now, call), "the record can be read");
         }
         self.sent.clear();
@@ -319,18 +335,7 @@ impl World {
     pub fn expect_nothing_left(&mut self) {
         self.wait(70.0);
         assert_eq!(self.app.census(), appserver::Census::default());
-        assert_eq!(self.kept_calls(), [], "the journal keeps no call that has ended");
-    }
-
-    /// What the journal would give a process that begins now.
-    fn kept_calls(&self) -> Vec<KeptCall> {
-        let mut replay = store::CallReplay::new(self.now.unix_secs());
-        for (kind, payload) in frames(&self.journal) {
-            if let Ok(Some(Item::Call(call))) = Item::decode(kind, payload) {
-                replay.load(call);
-            }
-        }
-        replay.finish()
+        assert_eq!(self.kept(), [], "the journal keeps no call that has ended");
     }
 }
 

@@ -99,6 +99,22 @@ fn section_10_the_refresher_refreshes_at_half_time_and_gives_up_before_the_end()
 }
 
 #[test]
+fn section_10_a_refresh_may_be_tried_again_until_the_session_expires() {
+    let mut timer = agreed("Session-Expires: 1800;refresher=uac").unwrap();
+    for second in [900.0, 1300.0, 1700.0] {
+        assert_eq!(timer.handle_timeout(at(second)), Some(Due::Refresh));
+        timer.postpone(at(second), std::time::Duration::from_secs(400));
+    }
+    assert_eq!(timer.next_timeout().as_secs(), 1768);
+    assert_eq!(timer.handle_timeout(at(1768.0)), Some(Due::Expired));
+    // §7.4: what a 422 asks for.
+    timer.lengthen(3600);
+    assert_eq!(timer.expires().secs, 3600);
+    timer.lengthen(90);
+    assert_eq!(timer.expires().secs, 3600);
+}
+
+#[test]
 fn section_10_the_other_end_waits_for_the_refresh() {
     let mut timer = agreed("Session-Expires: 90;refresher=uas").unwrap();
     assert_eq!(timer.next_timeout().as_secs(), 60);
