@@ -18,8 +18,8 @@ use crate::{
 use agent::{Flow, Way};
 use dialog::{Body, Dialog, Field, NewResponse, Reliable, Sdp, SessionTimer, allows};
 use sip::{HeaderName, Host, Message, Method, Octets, Response, StatusCode, Uri};
-use std::{net::SocketAddr, rc::Rc};
-use store::EndedBy;
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use store::{EndedBy, Provider};
 use transaction::ClientId;
 
 impl Setup {
@@ -85,8 +85,10 @@ impl Setup {
             }
         };
         let far_way = way_of_peer(request.way, flow, message, &far);
-        let near = End::new(near, self.caller.way, allows(&invite, Method::Update));
-        let far = End::new(far, far_way, allows(message, Method::Update));
+        let mut near = End::new(near, self.caller.way, allows(&invite, Method::Update));
+        near.provider = self.caller.provider.clone();
+        let mut far = End::new(far, far_way, allows(message, Method::Update));
+        far.provider = request.provider.clone();
         let options = &leg.plan.options;
         let mut bridge = Bridge::new(near, far, options.refer, options.mangle.unwrap_or(false));
         let cseq = invite.request().map_or(1, |request| request.cseq.number);
@@ -351,10 +353,11 @@ impl Setup {
 }
 
 /// What is known of an INVITE whose answer nobody wants.
-#[derive(Clone, Copy)]
 pub(crate) struct Unwanted {
     /// The way that it took.
     pub way: Way,
+    /// Through whom it went.
+    pub provider: Option<Arc<Provider>>,
     /// The highest CSeq number of what was sent in its early dialogs.
     pub counted: u32,
     /// Whether it had an offer.
@@ -363,7 +366,8 @@ pub(crate) struct Unwanted {
 
 impl Unwanted {
     pub fn of(request: &LegRequest) -> Self {
-        Self { way: request.way, counted: request.counted, has_offered: request.has_offered }
+        let LegRequest { way, counted, has_offered, .. } = *request;
+        Self { way, provider: request.provider.clone(), counted, has_offered }
     }
 }
 
@@ -384,7 +388,7 @@ pub(crate) fn dismiss_answer(ctx: &mut Context<'_, '_>, unwanted: &Unwanted, mes
     let (branch, mut bye) = (ctx.core.mint.draw(), ctx.out.draft());
     let written = dialog.write_request(ctx.ua(), branch, Method::Bye, &[], None, &mut bye);
     written.expect("BYE is a token");
-    ctx.send(User::Nobody, Method::Bye, way, branch, bye);
+    ctx.send_inside(User::Nobody, Method::Bye, way, unwanted.provider.as_ref(), branch, bye);
 }
 
 /// The dialog that a response to an INVITE of ours makes. Of the INVITE nothing is kept but its URI: all else that counts

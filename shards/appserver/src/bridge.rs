@@ -6,7 +6,6 @@
 
 use crate::{
     answer::way_back,
-    credentials::{self, Tried},
     headers,
     inside::{accepted_fields, mangled, reason_of, refuse_interval, timer_settings, write_inside},
     mint::parse_tag,
@@ -51,11 +50,13 @@ pub(crate) struct End {
     pub told: Option<Box<[u8]>>,
     /// Number of a re-INVITE that refreshes, until its final response.
     pub refreshing: Option<u16>,
+    /// Through whom he is reached, if through a provider.
+    pub provider: Option<Arc<Provider>>,
 }
 
 impl End {
     pub fn new(dialog: Dialog, way: Way, allows_update: bool) -> Self {
-        Self { dialog, way, timer: None, allows_update, told: None, refreshing: None }
+        Self { dialog, way, timer: None, allows_update, told: None, refreshing: None, provider: None }
     }
 
     /// The peer's message, which came on `flow`, may say that he is elsewhere now: true if he is. A Contact that cannot be read
@@ -95,7 +96,6 @@ pub(crate) struct Passing {
     request: Box<[u8]>,
     /// The number of ours.
     cseq: u32,
-    tried: Tried,
     /// Whom it puts into the place of its side's peer (RFC 3891).
     replacement: Option<Box<End>>,
 }
@@ -280,16 +280,7 @@ impl Bridge {
         ctx.core.counters.passed += 1;
         let stage = Stage::Waiting { server, flow, client };
         let request = message.bytes().into();
-        self.passing.push(Passing {
-            no,
-            from: side,
-            kind,
-            stage,
-            request,
-            cseq,
-            tried: Tried::Nothing,
-            replacement: None,
-        });
+        self.passing.push(Passing { no, from: side, kind, stage, request, cseq, replacement: None });
     }
 
     /// Who has sent a request that passes: the peer of its side, or who is about to take his place.
@@ -306,7 +297,7 @@ impl Bridge {
         self.passing.iter().position(|passing| passing.no == no)
     }
 
-    /// Takes a response to a request that passes. `provider` is the far side's, who may challenge it.
+    /// Takes a response to a request that passes.
     pub fn handle_response(
         &mut self,
         ctx: &mut Context<'_, '_>,
@@ -314,7 +305,6 @@ impl Bridge {
         message: &Message<'_>,
         status: StatusCode,
         flow: Flow,
-        provider: Option<Arc<Provider>>,
     ) -> Then {
         let Some(at) = self.find(no) else {
             self.acknowledge_copy(ctx, message, status);
@@ -349,14 +339,6 @@ impl Bridge {
             self.passing[at].request = request;
             return Then::Nothing;
         }
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED)
-            && from == Side::Near
-            && let Some(provider) = provider
-            && self.pass_again(ctx, at, &asked, method, message, &provider)
-        {
-            self.passing[at].request = request;
-            return Then::Nothing;
-        }
         let is_success = status.is_success();
         let mut fields: Vec<_> = headers::passing(message, false).collect();
         let mut value = Vec::new();
@@ -387,8 +369,14 @@ impl Bridge {
             let has_changed = self.end_mut(from.other()).tell(offer) | self.requester(at).tell(body);
             self.has_moved |= has_changed;
         }
-        let reason = reason_of(message);
-        let response = NewResponse { reason: &reason, fields: &fields, body, ..NewResponse::new(status, &tag) };
+        // A challenge is for whoever has the credentials, which the other side has not.
+        let (told, reason) = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                (StatusCode::FORBIDDEN, StatusCode::FORBIDDEN.reason().into())
+            }
+            _ => (status, reason_of(message)),
+        };
+        let response = NewResponse { reason: &reason, fields: &fields, body, ..NewResponse::new(told, &tag) };
         ctx.respond(server, &asked, came_on, &response);
         if is_invite && is_success {
             self.passing[at].stage = Stage::Succeeded { server };
@@ -448,33 +436,15 @@ impl Bridge {
         if ends_call { Then::Gone } else { Then::Nothing }
     }
 
-    /// Sends a request once more with the credentials that a challenge asks for.
-    fn pass_again(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        at: usize,
-        asked: &Message<'_>,
-        method: Method<'_>,
-        challenge: &Message<'_>,
-        provider: &Provider,
-    ) -> bool {
-        let (mangle, refer) = (self.mangle, self.refer);
-        let passing = &mut self.passing[at];
-        let Stage::Waiting { server, flow, .. } = passing.stage else { return false };
-        let cnonce = ctx.core.mint.draw();
-        let uri: Box<[u8]> = self.far.dialog.remote_target().into();
-        let Some((name, value)) =
-            credentials::answer(challenge, provider, &mut passing.tried, method, &uri, asked.body(), cnonce)
-        else {
-            return false;
-        };
-        let user = User::Passing(ctx.key, passing.no);
-        let more = [Field::own(name, &value)];
-        let sent = write_inside(ctx, &mut self.far, asked, method, refer, mangle.then_some(flow), &more, user);
-        let Some((client, cseq)) = sent else { return false };
-        passing.stage = Stage::Waiting { server, flow, client };
-        passing.cseq = cseq;
-        true
+    /// A request that passes has been sent again, with credentials.
+    pub fn follow_again(&mut self, old: ClientId, new: ClientId, number: u32) {
+        for Passing { stage, cseq, .. } in &mut self.passing {
+            if let Stage::Waiting { client, .. } = stage
+                && *client == old
+            {
+                (*client, *cseq) = (new, number);
+            }
+        }
     }
 
     /// Passes the ACK for a 2xx (§13.2.2.4).
@@ -525,7 +495,7 @@ impl Bridge {
 
     /// The first INVITE of the call has no offer: the caller's ACK will have the answer, and passes.
     pub fn expect_ack(&mut self, server: ServerId, cseq: u32) {
-        let (request, tried) = (Box::default(), Tried::Nothing);
+        let request = Box::default();
         let stage = Stage::Succeeded { server };
         self.passing.push(Passing {
             no: 0,
@@ -534,7 +504,6 @@ impl Bridge {
             stage,
             request,
             cseq,
-            tried,
             replacement: None,
         });
     }
@@ -566,7 +535,7 @@ impl Bridge {
         written.expect("BYE is a token");
         end.dialog.terminate();
         // Nobody waits for what comes of it: the dialog is over whatever the peer says (§15.1.1).
-        ctx.send(User::Nobody, Method::Bye, end.way, branch, draft);
+        ctx.send_inside(User::Nobody, Method::Bye, end.way, end.provider.as_ref(), branch, draft);
     }
 }
 

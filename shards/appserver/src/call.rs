@@ -15,8 +15,8 @@ use crate::{
 use agent::{Flow, Ticket, Way};
 use dialog::{Dialog, Reason};
 use sip::StatusCode;
-use std::{collections::VecDeque, rc::Rc, time::Duration};
-use store::EndedBy;
+use std::{collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+use store::{EndedBy, Provider};
 use transaction::ServerId;
 
 /// Number of a leg within its call.
@@ -128,6 +128,8 @@ pub(crate) struct Caller {
     pub facts: Facts,
     /// His INVITE had no offer (RFC 3261 §13.2.1): the leg's response has it, and his ACK the answer.
     pub is_late_offer: bool,
+    /// Through whom he calls, if through a provider.
+    pub provider: Option<Arc<Provider>>,
 }
 
 /// A leg's early dialog and ours with the caller that stands for it.

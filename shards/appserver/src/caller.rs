@@ -207,8 +207,8 @@ pub(crate) fn route(
     }
 }
 
-/// The provider that the call came from, for its CDR.
-pub(crate) fn provider_name(who: &Who, owner: &str) -> Box<str> {
-    let Who::Provider(providers) = who else { return "".into() };
-    providers.iter().find(|provider| *provider.owner == *owner).map_or("".into(), |provider| provider.name.clone())
+/// The provider that the call came from.
+pub(crate) fn provider(who: &Who, owner: &str) -> Option<Arc<Provider>> {
+    let Who::Provider(providers) = who else { return None };
+    providers.iter().find(|provider| provider.enabled && *provider.owner == *owner).cloned()
 }

@@ -257,6 +257,13 @@ impl<'t> Turn<'_, 't> {
         let flow = received.flow;
         let heard = self.core.transactions.handle_response(self.now, message, response, self.out);
         let Some((client, user)) = heard else { return };
+        let user = match user {
+            User::Challenged(key) => match self.handle_challenge(key, client, message, response) {
+                Some(user) => user,
+                None => return,
+            },
+            user => user,
+        };
         let status = response.status;
         match user {
             User::Leg(key, no) => self.with_call(key, |call, ctx| match call {
@@ -280,13 +287,18 @@ impl<'t> Turn<'_, 't> {
             User::Branch(key, _) => {
                 self.with_relay(key, |relay, ctx| relay.handle_response(ctx, key, message, status));
             }
-            User::Caller(_) | User::Relayed(_) | User::Nobody => {}
+            User::Challenged(_) | User::Caller(_) | User::Relayed(_) | User::Nobody => {}
         }
     }
 
     /// A request of ours had no final response, or could not be sent: as if one with `status` had come (§8.1.3.1).
     pub fn handle_failure(&mut self, client: ClientId, user: User, status: StatusCode) {
         match user {
+            User::Challenged(key) => {
+                if let Some(user) = self.give_up_challenged(key) {
+                    self.handle_failure(client, user, status);
+                }
+            }
             User::Leg(key, no) => self.with_call(key, |call, ctx| match call {
                 Call::Setup(setup) => setup.handle_leg_timeout(ctx, no, client, status),
                 Call::Established(established) => established.handle_leg_timeout(ctx, no),

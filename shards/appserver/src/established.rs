@@ -13,8 +13,8 @@ use crate::{
 use agent::{Flow, Now, Ticket};
 use dialog::{DialogState, NewResponse};
 use sip::{Message, Method, Request, Response, StatusCode};
-use std::{rc::Rc, sync::Arc, time::Duration};
-use store::{CallEnd, ENDED_CALLS_SECS, EndedBy, Provider, put_call, put_call_end};
+use std::{rc::Rc, time::Duration};
+use store::{CallEnd, ENDED_CALLS_SECS, EndedBy, put_call, put_call_end};
 use transaction::{ClientId, ServerId};
 
 pub(crate) struct Established {
@@ -191,8 +191,7 @@ impl Established {
         response: &Response<'_>,
         flow: Flow,
     ) {
-        let provider = self.provider(ctx);
-        let then = self.bridge.handle_response(ctx, no, message, response.status, flow, provider);
+        let then = self.bridge.handle_response(ctx, no, message, response.status, flow);
         self.keep_moved(ctx);
         self.follow(ctx, then);
     }
@@ -243,12 +242,6 @@ impl Established {
         if !self.handle_join_failure(ctx, no) {
             self.follow(ctx, Then::Gone);
         }
-    }
-
-    /// The provider that the far leg goes through.
-    fn provider(&self, ctx: &Context<'_, '_>) -> Option<Arc<Provider>> {
-        let texts = self.far_facts.texts();
-        (!texts.provider.is_empty()).then(|| ctx.core.tables.providers.find(texts.user, texts.provider)).flatten()
     }
 
     /// What becomes of the call after a request inside it.
@@ -316,7 +309,8 @@ impl Established {
         let tag = message.value(sip::HeaderName::To).and_then(sip::Address::from_value).and_then(|to| to.tag);
         if tag.unwrap_or_default() != self.bridge.far.dialog.remote_tag() {
             // Of its INVITE no more is known than the way; most have an offer.
-            let unwanted = Unwanted { way: self.bridge.far.way, counted: 0, has_offered: true };
+            let far = &self.bridge.far;
+            let unwanted = Unwanted { way: far.way, provider: far.provider.clone(), counted: 0, has_offered: true };
             return dismiss_answer(ctx, &unwanted, message);
         }
         // With a late offer the first ACK is the caller's to send, and is kept.

@@ -40,7 +40,7 @@ pub(crate) fn write_inside(
     let body = mangled(message, mangle_from, &mut body);
     let cseq = end.dialog.write_request(ctx.ua(), branch, method, &fields, body, &mut draft).ok()?;
     let method = message.request().map_or(Method::Info, |request| request.method);
-    Some((ctx.send(user, method, end.way, branch, draft)?, cseq))
+    Some((ctx.send_inside(user, method, end.way, end.provider.as_ref(), branch, draft)?, cseq))
 }
 
 /// The body of a message, with its media addresses put right where they are to be: those of a peer who says private

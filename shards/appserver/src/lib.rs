@@ -30,6 +30,7 @@ mod plans;
 mod route;
 mod leg;
 mod credentials;
+mod challenged;
 mod answer;
 mod best;
 mod headers;

@@ -30,7 +30,7 @@ use std::{
     rc::Rc,
     time::Duration,
 };
-use store::{KeptCall, LegDirection};
+use store::{KeptCall, LegDirection, Providers};
 
 const VERSION: u8 = 2;
 
@@ -79,8 +79,8 @@ impl Established {
         encode(&self.bridge, ends_at, self.far_leg, self.user.as_deref(), sides)
     }
 
-    /// The call of a record, and the tags by which it is found. None where the record cannot be read.
-    pub fn restore(now: Now, kept: &KeptCall, seed: u64) -> Option<(Self, [u64; 2])> {
+    /// The call of a record, with the providers that it goes through, and the tags by which it is found. None where the record cannot be read.
+    pub fn restore(now: Now, kept: &KeptCall, providers: &Providers, seed: u64) -> Option<(Self, [u64; 2])> {
         let mut rest = &*kept.octets;
         let rest = &mut rest;
         let version = byte(rest)?;
@@ -91,10 +91,14 @@ impl Established {
         let ends_at = if flags & MAY_END != 0 { Some(number(rest)?) } else { None };
         let far_leg = byte(rest)?;
         let user = text(rest)?;
-        let (near, near_facts) = side(rest, version, now, LegDirection::In, seed)?;
-        let (far, far_facts) = side(rest, version, now, LegDirection::Out, seed.rotate_left(32))?;
+        let (mut near, near_facts) = side(rest, version, now, LegDirection::In, seed)?;
+        let (mut far, far_facts) = side(rest, version, now, LegDirection::Out, seed.rotate_left(32))?;
         if !rest.is_empty() {
             return None;
+        }
+        for (end, facts) in [(&mut near, &near_facts), (&mut far, &far_facts)] {
+            let Texts { user, provider, .. } = facts.texts();
+            end.provider = providers.find(user, provider).filter(|_| !provider.is_empty());
         }
         let tags = [parse_tag(near.dialog.local_tag())?, parse_tag(far.dialog.local_tag())?];
         let refer = *REFERS.get(usize::from(flags >> REFER_SHIFT))?;

@@ -122,7 +122,7 @@ impl Bridge {
         let written = end.dialog.write_request(ctx.ua(), branch, method, &fields, body, &mut draft);
         written.expect("both are tokens");
         end.told = told;
-        if ctx.send(User::Own(ctx.key, no), method, end.way, branch, draft).is_none() {
+        if ctx.send_inside(User::Own(ctx.key, no), method, end.way, end.provider.as_ref(), branch, draft).is_none() {
             return timer.postpone(ctx.now, PAUSE);
         }
         end.refreshing = by_invite.then_some(no);

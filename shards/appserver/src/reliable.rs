@@ -111,7 +111,7 @@ impl Bridge {
         let fields = [Field::own(HeaderName::RAck, &rack)];
         let written = self.far.dialog.write_request(ctx.ua(), branch, Method::Prack, &fields, None, &mut draft);
         written.expect("PRACK is a token");
-        ctx.send(User::Nobody, Method::Prack, self.far.way, branch, draft);
+        ctx.send_inside(User::Nobody, Method::Prack, self.far.way, self.far.provider.as_ref(), branch, draft);
     }
 
     /// Repeats to the caller what he has not acknowledged.

@@ -79,6 +79,8 @@ pub struct Census {
     pub established: usize,
     /// Relayed requests.
     pub relays: usize,
+    /// Requests to providers that have no final response yet.
+    pub challenged: usize,
     /// Transactions.
     pub transactions: usize,
     /// Tags by which dialogs are found.
@@ -133,6 +135,7 @@ impl AppServer {
             mint,
             calls: Slab::new(),
             relays: Slab::new(),
+            challenged: Slab::new(),
             machine,
             compiled: Compiled::default(),
             dialogs: ByNumber::default(),
@@ -287,7 +290,9 @@ impl AppServer {
     /// answer. False where its record cannot be read.
     pub fn restore(&mut self, now: Now, kept: &KeptCall) -> bool {
         let seed = self.core.mint.draw();
-        let Some((established, tags)) = Established::restore(now, kept, seed) else { return false };
+        let Some((established, tags)) = Established::restore(now, kept, &self.core.tables.providers, seed) else {
+            return false;
+        };
         let key = self.core.calls.reserve();
         for tag in tags {
             self.core.dialogs.insert(tag, key);
@@ -375,6 +380,7 @@ impl AppServer {
             calls: core.calls.len(),
             established: core.calls.iter().filter(|(_, call)| matches!(call, Call::Established(_))).count(),
             relays: core.relays.len(),
+            challenged: core.challenged.len(),
             transactions: core.transactions.len(),
             dialogs: core.dialogs.len(),
             runs: core.runs.len(),

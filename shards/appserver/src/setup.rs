@@ -78,6 +78,7 @@ impl Setup {
         ctx.core.counters.calls += 1;
         ctx.core.transactions.set_user(server, User::Caller(ctx.key));
         ctx.core.transactions.trying(ctx.now, server, message, ctx.out);
+        let provider = caller::provider(&who, &party.owner);
         let facts = Facts::new(
             ctx.now,
             0,
@@ -86,7 +87,7 @@ impl Setup {
                 caller: str::from_utf8(request.from.uri).unwrap_or_default(),
                 callee: str::from_utf8(request.uri).unwrap_or_default(),
                 user: &party.owner,
-                provider: &caller::provider_name(&who, &party.owner),
+                provider: provider.as_ref().map_or("", |provider| &provider.name),
                 source: &cdr::source_text(&flow),
                 ..Texts::default()
             },
@@ -106,6 +107,7 @@ impl Setup {
             user,
             facts,
             is_late_offer,
+            provider,
             transfer: None,
         };
         let mut setup = Box::new(Self {
@@ -266,8 +268,7 @@ impl Setup {
             |dialog: &Dialog| dialog.call_id() == response.call_id && tag.is_none_or(|tag| dialog.remote_tag() == tag);
         let ends = |early: &Early| is_it(&early.bridge.near.dialog) || is_it(&early.bridge.far.dialog);
         let Some(at) = self.bridges.iter().position(ends) else { return };
-        let provider = self.legs[usize::from(self.bridges[at].leg)].request().provider.clone();
-        self.bridges[at].bridge.handle_response(ctx, no, message, response.status, flow, provider);
+        self.bridges[at].bridge.handle_response(ctx, no, message, response.status, flow);
     }
 
     /// A request that passes inside an early dialog had no final response.

@@ -3,6 +3,7 @@
 use crate::{
     Counters, Place, QueryId, Report, Settings, Surroundings, Tables,
     call::{Call, LegNo, RunNo},
+    challenged::Challenged,
     mint::Mint,
     plans::Compiled,
     relay::Relay,
@@ -27,6 +28,9 @@ pub(crate) type CallKey = Key<Call>;
 /// Names a relayed request.
 pub(crate) type RelayKey = Key<Relay>;
 
+/// Names a request that a provider may challenge.
+pub(crate) type ChallengedKey = Key<Challenged>;
+
 /// Whose transaction it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum User {
@@ -38,6 +42,8 @@ pub(crate) enum User {
     Passing(CallKey, u16),
     /// A request of ours inside a call, by its number there.
     Own(CallKey, u16),
+    /// A request inside a call to a provider, who may challenge it.
+    Challenged(ChallengedKey),
     /// A request that a plan sends.
     Script(CallKey, RunNo),
     /// A relayed request: its server's.
@@ -103,6 +109,7 @@ pub(crate) struct Core {
     /// A call that is being worked on is out of its slot.
     pub calls: Slab<Call>,
     pub relays: Slab<Relay>,
+    pub challenged: Slab<Challenged>,
     /// None where this place runs no scripts.
     pub machine: Option<Machine>,
     pub compiled: Compiled,

@@ -107,10 +107,14 @@ impl Established {
         let request = message.request().ok()?;
         let owner: Rc<str> = self.user.clone().unwrap_or_default();
         let may_go_outside = ctx.core.tables.accounts.find(&owner).is_some_and(|account| account.may_relay);
+        let facts = if referrer == Side::Near { &self.far_facts } else { &self.near_facts };
+        // Whose provider the referred end is reached through is the new call's to know, too.
+        let Texts { user, provider, .. } = facts.texts();
         let texts = Texts {
             caller: str::from_utf8(request.from.uri).unwrap_or_default(),
             callee: str::from_utf8(target).unwrap_or_default(),
-            user: &owner,
+            user: if provider.is_empty() { &owner } else { user },
+            provider,
             ..Texts::default()
         };
         let caller = Caller {
@@ -123,6 +127,7 @@ impl Established {
             dialog: None,
             user: None,
             is_late_offer: true,
+            provider: None,
             invite: invite.as_slice().into(),
         };
         let until = ctx.now.monotonic + Duration::from_secs(ctx.core.settings.max_setup_secs.into());
@@ -154,7 +159,7 @@ impl Established {
         let (fields, body) = (progress.fields(), Some(progress.body()));
         let written = end.dialog.write_request(ctx.ua(), branch, Method::Notify, &fields, body, &mut draft);
         written.expect("NOTIFY is a token");
-        ctx.send(User::Nobody, Method::Notify, end.way, branch, draft);
+        ctx.send_inside(User::Nobody, Method::Notify, end.way, end.provider.as_ref(), branch, draft);
     }
 
     /// Whether a BYE of `side`'s leaves the call to the transfer that he asked for: many phones hang up as soon as their
@@ -281,7 +286,7 @@ impl Established {
         }
         let written = end.dialog.write_request(ctx.ua(), branch, Method::Invite, &fields, offer, &mut draft);
         written.expect("INVITE is a token");
-        ctx.send(User::Own(ctx.key, no), Method::Invite, end.way, branch, draft).is_some()
+        ctx.send_inside(User::Own(ctx.key, no), Method::Invite, end.way, end.provider.as_ref(), branch, draft).is_some()
     }
 
     /// Takes an INVITE that is to take the place of one of the peers (RFC 3891).
@@ -321,7 +326,7 @@ impl Established {
         let caller = String::from_utf8_lossy(end.dialog.remote()).into_owned();
         // Legs that a call dials have numbers below.
         let leg = facts.leg.max(255) + 1;
-        let texts = Texts { caller: &caller, source: "", ..texts };
+        let texts = Texts { caller: &caller, source: "", provider: "", ..texts };
         let mut new = Facts::new(ctx.now, leg, LegDirection::In, texts);
         new.note_status(ctx.now, StatusCode::OK.get());
         let old = std::mem::replace(facts, new);

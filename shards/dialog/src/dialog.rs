@@ -264,6 +264,12 @@ impl Dialog {
         self.local_cseq = self.local_cseq.max(cseq);
     }
 
+    /// The number of a further request of ours (§12.2.1.1), one that is not written by [`Dialog::write_request`].
+    pub fn next_cseq(&mut self) -> u32 {
+        self.local_cseq = self.local_cseq.saturating_add(1);
+        self.local_cseq
+    }
+
     /// Ends it.
     pub fn terminate(&mut self) {
         self.state = DialogState::Terminated;

@@ -28,7 +28,7 @@ pub use key::{DialogHash, DialogKey};
 pub use reason::Reason;
 pub use record::Malformed;
 pub use reliable::{Acknowledging, NoMatch, RAck, Reliable, Resend, rseq};
-pub use request::{MAX_FORWARDS, NewRequest, UserAgent};
+pub use request::{MAX_FORWARDS, NewRequest, UserAgent, write_again};
 pub use response::{Contact, NewResponse};
 pub use sdp::{Direction, Line, Media, Network, Origin, Sdp, is_private, mangle};
 pub use session::{Conflict, End, Meaning, Place, Session, glare_retry, retry_after_secs};

@@ -9,7 +9,7 @@ use crate::{
     text::{self, BadText, Body, Field, Party, put_line},
 };
 use agent::{Agent, AppBranch, AppToken, PLACEHOLDER};
-use sip::{Address, HeaderName, Method, Octets, Uri};
+use sip::{Address, HeaderName, Message, Method, Octets, StartLine, Uri};
 
 /// Who writes: an agent behind the proxy.
 #[derive(Clone, Copy)]
@@ -119,6 +119,41 @@ impl<'a> NewRequest<'a> {
     }
 }
 
+/// Writes a request of ours once more with the credentials that a challenge asks for (§22.2, §22.3): the same but for its
+/// transaction, the number of its CSeq (§8.1.3.5) and credentials that it had before.
+pub fn write_again(
+    request: &Message<'_>,
+    ua: UserAgent<'_>,
+    branch: u64,
+    cseq: u32,
+    credentials: &Field<'_>,
+    out: &mut impl Octets,
+) {
+    let StartLine::Request { method, uri } = request.start_line() else { return };
+    write_request_line(out, method, uri);
+    ua.write_via(branch, out);
+    let is_new = |name| {
+        matches!(
+            name,
+            HeaderName::Via
+                | HeaderName::CSeq
+                | HeaderName::Authorization
+                | HeaderName::ProxyAuthorization
+                | HeaderName::ContentLength
+        )
+    };
+    for header in request.headers().filter(|header| !is_new(header.name)) {
+        out.put(header.line);
+    }
+    out.put(b"CSeq: ");
+    out.put_number(cseq.into());
+    out.put(b" ");
+    out.put(method.as_bytes());
+    out.put(b"\r\n");
+    credentials.write(out);
+    sip::write::finish(out, request.body());
+}
+
 impl Dialog {
     /// Writes a request within the dialog, in the transaction that `branch` numbers, and gives the number of its CSeq. ACK
     /// is [`Dialog::write_ack`]'s.
@@ -137,9 +172,9 @@ impl Dialog {
         if !text::is_token(method.as_bytes()) {
             return Err(BadText::Name);
         }
-        self.local_cseq = self.local_cseq.saturating_add(1);
-        self.write(ua, branch, method, self.local_cseq, fields, body, out);
-        Ok(self.local_cseq)
+        let cseq = self.next_cseq();
+        self.write(ua, branch, method, cseq, fields, body, out);
+        Ok(cseq)
     }
 
     /// Writes the ACK for a 2xx to the INVITE whose CSeq has that number (§13.2.2.4): a transaction of its own, so

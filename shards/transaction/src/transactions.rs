@@ -286,6 +286,13 @@ impl<U: Copy> Transactions<U> {
         Ok(self.begin_client(Client { id, is_cancel: false, user: Some(user), way, machine }, next))
     }
 
+    /// Marks a client transaction as another user's: what happens to it later is told with `user`.
+    pub fn set_client_user(&mut self, id: ClientId, user: U) {
+        if let Some(client) = self.clients.get_mut(id.0) {
+            client.user = Some(user);
+        }
+    }
+
     /// Cancels an INVITE of the TU's: its CANCEL goes out now, or as soon as a provisional response has come (§9.1). What
     /// becomes of the INVITE is told as ever, a 2xx that crossed the CANCEL included.
     pub fn cancel(&mut self, now: Now, id: ClientId, out: &mut Outbox<'_>) {

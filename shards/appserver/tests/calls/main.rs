@@ -3,6 +3,7 @@
 mod phone;
 mod world;
 mod basic;
+mod challenges;
 mod inside;
 mod plans;
 mod transfers;
