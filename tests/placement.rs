@@ -408,6 +408,36 @@ fn a_server_hands_a_call_to_another_by_name() {
 }
 
 #[test]
+fn a_server_hands_an_invite_to_the_shard_that_has_the_dialog() {
+    // As the one that has it in another process, and as the other server of this one.
+    let mut table = table(vec![app("stable", &[], process()), app("edge", &["edge.example"], Reach::Here)]);
+    let handed = |name: &str, shard| {
+        let uri = format!("sip:{}@example.com;ringswitch-caller=o.x", token(name, shard, "ours"));
+        written(&uri, "Replaces: theirs;to-tag=1;from-tag=2\r\n")
+    };
+    for shard in [0, 1] {
+        let (sent, received) = post(&mut table, Way::Uri, &handed("stable", shard));
+        let received = received.expect("it is for us");
+        assert_eq!(sent, []);
+        let (to, source, octets) = opened(&table.one(received.flow, &received.octets), "ours");
+        assert_eq!((to, source), (hop(usize::from(shard)), received.flow));
+        assert!(octets.contains("Replaces: theirs;to-tag=1;from-tag=2\r\n"), "{octets}");
+    }
+    let received = post(&mut table, Way::Uri, &handed("edge", 0)).1.expect("it is for us");
+    assert_eq!(table.receive(received.flow, &received.octets), []);
+    assert_eq!(table.registrar.served.remove(0).0, 1);
+    // A server that is there no more has no dialogs.
+    let received = post(&mut table, Way::Uri, &handed("gone", 0)).1.expect("it is for us");
+    let mut answer = None;
+    table.turn(|table, arena, out| {
+        table.handle(&inward(arena.alloc_slice_copy(&received.octets)), out);
+        let posted = out.take_posted();
+        answer = table.proxy.originate(&posted[0], out).map(|answer| answer.octets.to_vec());
+    });
+    assert!(answer.expect("it is answered").starts_with(b"SIP/2.0 481 "));
+}
+
+#[test]
 fn a_server_elsewhere_answers_one_of_ours() {
     let far = Reach::Elsewhere("sip:203.0.113.7:5070".into());
     let mut table = table(vec![app("stable", &[], Reach::Here), app("far", &["far.example"], far)]);

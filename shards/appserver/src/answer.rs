@@ -10,7 +10,7 @@ use crate::{
     headers,
     inside::{accepted_fields, mangled, reason_of, timer_settings},
     leg::{LegRequest, LegState, body_of, offer_of},
-    mint::{parse_tag, tag_text},
+    mint::parse_tag,
     reliable::{Reliability, Untold},
     ring::Todo,
     shared::{Context, User, reparse},
@@ -81,7 +81,7 @@ impl Setup {
             Some(dialog) => (self.caller.tag, dialog),
             None => {
                 let tag = ctx.core.mint.draw();
-                (tag, Dialog::uas(&invite, &tag_text(tag), self.caller.flow.transport).ok()?)
+                (tag, Dialog::uas(&invite, &ctx.core.tag_text(tag), self.caller.flow.transport).ok()?)
             }
         };
         let far_way = way_of_peer(request.way, flow, message, &far);
@@ -212,7 +212,7 @@ impl Setup {
         if !matches!(self.state, State::Proceeding) || headers::has_token(&invite, HeaderName::Require, "100rel") {
             return;
         }
-        let tag = tag_text(self.caller.tag);
+        let tag = ctx.core.tag_text(self.caller.tag);
         self.caller.facts.note_status(ctx.now, response.status.get());
         let response = NewResponse { to_tag: &tag, contact: dialog::Contact::Absent, ..*response };
         ctx.respond(server, &invite, self.caller.flow, &response);

@@ -394,8 +394,7 @@ impl Bridge {
     /// Puts a new peer into the place of a side's (RFC 3891 §3).
     fn replace(&mut self, ctx: &mut Context<'_, '_>, side: Side, mut end: End) -> Then {
         self.bye(ctx, side, None);
-        let old = self.end(side).dialog.local_tag().to_vec();
-        ctx.core.dialogs.remove(&parse_tag(&old).unwrap_or_default());
+        ctx.core.forget_dialog(&self.end(side).dialog);
         if let Some(tag) = parse_tag(end.dialog.local_tag()) {
             ctx.core.dialogs.insert(tag, ctx.key);
         }

@@ -8,7 +8,7 @@ use crate::{
     leg::{LegRequest, Whom},
     shared::{Context, reparse},
 };
-use agent::{PLACEHOLDER, Received};
+use agent::{Agent, PLACEHOLDER, Received};
 use registrar::{
     Incoming,
     auth::{Role, Verdict},
@@ -130,6 +130,11 @@ fn forwarded(ctx: &Context<'_, '_>, request: &Request<'_>) -> Option<Who> {
     Some(Who::Forwarded(String::from_utf8(aor).ok()?.into(), direction))
 }
 
+/// Whether a request comes from another shard or application server of ours.
+pub(crate) fn is_handed(ctx: &Context<'_, '_>, request: &Request<'_>) -> bool {
+    forwarded(ctx, request).is_some()
+}
+
 /// A Request-URI without what another application server of ours has put into it.
 fn dialled(request: &Request<'_>) -> String {
     let text = String::from_utf8_lossy(request.uri);
@@ -150,14 +155,43 @@ impl Setup {
         let received = invite.request().expect("it began a call");
         let uri = dialled(&received);
         let mut request = LegRequest::to_uri(ctx, Box::default(), uri.clone().into());
-        let direction: &[u8] = if run.direction == Direction::In { b"i" } else { b"o" };
-        let owner: String = run.owner.bytes().map(|b| format!("{b:02x}")).collect();
-        let seal = ctx.core.forwarded.seal(&[direction, owner.as_bytes(), &request.call_id]);
-        let (direction, seal) = (String::from_utf8_lossy(direction), String::from_utf8_lossy(&seal));
-        request.uri = format!("{uri};{FORWARDED}={direction}{owner}.{seal}").into_bytes().into();
+        request.uri = sealed(ctx, &uri, run.direction, &run.owner, &request.call_id).into();
         request.route = format!("<sip:{name}@{PLACEHOLDER};lr>").into_bytes().into();
         request
     }
+
+    /// The request that takes the place of a dialog which `agent` has, in the name of the run's owner. The proxy finds `agent` by
+    /// the token, which nobody outside can write for a call of his.
+    pub fn request_to_dialog(&self, ctx: &mut Context<'_, '_>, run: RunNo, agent: Agent<'_>) -> LegRequest {
+        let run = &self.runs[usize::from(run)];
+        let invite = reparse(&self.caller.invite);
+        let to = dialled(&invite.request().expect("it began a call"));
+        let mut request = LegRequest::to_uri(ctx, Box::default(), to.into());
+        let mut uri = b"sip:".to_vec();
+        ctx.core.tokens.write(agent, &request.call_id, &mut uri);
+        let uri = format!("{}@{}", String::from_utf8_lossy(&uri), ctx.core.settings.domains.default_domain());
+        request.uri = sealed(ctx, &uri, run.direction, &run.owner, &request.call_id).into();
+        request
+    }
+}
+
+/// A Request-URI with the owner of the plan that hands a call over.
+fn sealed(ctx: &Context<'_, '_>, uri: &str, direction: Direction, owner: &str, call_id: &[u8]) -> Vec<u8> {
+    let direction = if direction == Direction::In { "i" } else { "o" };
+    let owner: String = owner.bytes().map(|b| format!("{b:02x}")).collect();
+    let seal = ctx.core.forwarded.seal(&[direction.as_bytes(), owner.as_bytes(), call_id]);
+    format!("{uri};{FORWARDED}={direction}{owner}.{}", String::from_utf8_lossy(&seal)).into_bytes()
+}
+
+/// Whose call it is that takes the place of a dialog elsewhere. None for a stranger, of whom nobody knows whether he may (RFC 3891
+/// §3, §8).
+pub(crate) fn replacer(who: &Who) -> Option<Party> {
+    let owner: Rc<str> = match who {
+        Who::User(aor) | Who::Forwarded(aor, _) => Rc::clone(aor),
+        Who::Provider(_) | Who::Trusted => "".into(),
+        Who::Stranger => return None,
+    };
+    Some(Party { owner, direction: Direction::Out, may_go_outside: false })
 }
 
 /// Whose call it is, and whom it is for in the first place.

@@ -3,15 +3,15 @@
 use crate::{
     Surroundings,
     call::{Call, Setup},
-    caller,
+    caller::{self, Who},
     established::{Established, belongs_to_call},
-    mint::parse_tag,
+    mint::{parse_tag, place_of_tag},
     relay::{self, Relay},
     setup::{self, is_probe, refuse_overloaded, respond_anew},
     shared::{CallKey, Context, Core, RelayKey, User},
     slab::Key,
 };
-use agent::{Flow, Now, Outbox, PLACEHOLDER, Received, Way};
+use agent::{Agent, Flow, Now, Outbox, PLACEHOLDER, Received, Way};
 use dialog::{NewResponse, Replaces};
 use dialplan::{RunId, Step};
 use sip::{HeaderName, Message, Method, Request, Response, StatusCode, Uri, write};
@@ -127,6 +127,10 @@ impl<'t> Turn<'_, 't> {
                 return self.answer(server, message, flow, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
             }
         }
+        if request.method != Method::Invite && message.value(HeaderName::Replaces).is_some() {
+            // RFC 3891 §3.
+            return self.answer(server, message, flow, StatusCode::BAD_REQUEST);
+        }
         match request.method {
             Method::Invite if is_probe(request) => self.probe(server, message, flow),
             Method::Invite => self.begin_call(server, received, message, request, is_draining),
@@ -156,37 +160,51 @@ impl<'t> Turn<'_, 't> {
         request: &Request<'_>,
         is_draining: bool,
     ) {
+        let replaced = match Replaces::of(message) {
+            Err(fault) => return self.answer(server, message, received.flow, fault.response()),
+            Ok(None) => None,
+            Ok(Some(replaces)) => {
+                let Some(place) = self.begin_replacement(server, received, message, request, &replaces) else { return };
+                Some(place)
+            }
+        };
         if is_draining || self.core.calls.len() >= self.core.settings.max_calls as usize {
             return refuse_overloaded(&mut self.context(Key::NONE), server, message, received.flow);
         }
-        if let Ok(Some(replaces)) = Replaces::of(message) {
-            return self.begin_replacement(server, received, message, request, &replaces);
-        }
         let key = self.core.calls.reserve();
-        match Setup::begin(&mut self.context(key), received, server, message, request) {
+        match Setup::begin(&mut self.context(key), received, server, message, request, replaced) {
             Some(setup) => self.put_back(key, Call::Setup(setup)),
             None => self.core.calls.release(key),
         }
     }
 
-    /// An INVITE that is to take a place in a call of this shard (RFC 3891).
-    fn begin_replacement(
+    /// An INVITE that is to take a place in a call (RFC 3891): of this shard, or of the one that is returned, whose shard has
+    /// the dialog.
+    fn begin_replacement<'m>(
         &mut self,
         server: ServerId,
         received: &Received<'t>,
         message: &Message<'t>,
         request: &Request<'_>,
-        replaces: &Replaces<'_>,
-    ) {
-        let known = parse_tag(replaces.to_tag).and_then(|tag| self.core.dialogs.get(&tag).copied());
-        let Some(key) = known else {
-            let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
-            return self.answer(server, message, received.flow, status);
+        replaces: &Replaces<'m>,
+    ) -> Option<Agent<'m>> {
+        let tag = parse_tag(replaces.to_tag);
+        let Some(key) = tag.and_then(|tag| self.core.dialogs.get(&tag).copied()) else {
+            // What one of ours has handed on to us goes no further.
+            let is_handed = caller::is_handed(&self.context(Key::NONE), request);
+            let elsewhere = place_of_tag(replaces.to_tag).filter(|place| !is_handed && *place != self.core.agent());
+            if elsewhere.is_none() {
+                // §3: no match is a 481.
+                let status = self.core.status_of_missing(tag.unwrap_or_default());
+                self.answer(server, message, received.flow, status);
+            }
+            return elsewhere;
         };
-        // §8: who replaces must prove himself as who calls; the tags, which nobody can guess, name his place.
-        let who = caller::identify(&mut self.context(Key::NONE), received, server, message, request);
-        if who.is_none() {
-            return;
+        // §3, §8: who replaces must prove himself as who calls; the tags, which nobody can guess, name his place.
+        let who = caller::identify(&mut self.context(Key::NONE), received, server, message, request)?;
+        if who == Who::Stranger {
+            self.answer(server, message, received.flow, StatusCode::FORBIDDEN);
+            return None;
         }
         self.with_call(key, |call, ctx| match call {
             Call::Established(established) => {
@@ -197,6 +215,7 @@ impl<'t> Turn<'_, 't> {
                 respond_anew(ctx, server, message, received.flow, &NewResponse::new(status, b""));
             }
         });
+        None
     }
 
     fn begin_relay(&mut self, server: ServerId, received: &Received<'t>, message: &Message<'t>, request: &Request<'_>) {
@@ -230,7 +249,7 @@ impl<'t> Turn<'_, 't> {
             }),
             _ => None,
         };
-        let tag = tag.map_or(b"0".to_vec(), |tag| crate::mint::tag_text(tag).to_vec());
+        let tag = tag.map_or(b"0".to_vec(), |tag| self.core.tag_text(tag));
         let mut ctx = self.context(Key::NONE);
         ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, &tag));
         match user {

@@ -1,7 +1,7 @@
 //! An answered call: two dialogs, what passes between them, and how they end (RFC 3261 §15).
 
 use crate::{
-    answer::{Unwanted, dismiss_answer, own_tag},
+    answer::{Unwanted, dismiss_answer},
     bridge::{self, Bridge, Side, Then},
     call::{LegNo, Why},
     cdr::{Ended, Facts, millis},
@@ -348,9 +348,7 @@ impl Established {
     /// Gives up what finds it.
     pub fn forget(&self, ctx: &mut Context<'_, '_>) {
         for dialog in [&self.bridge.near.dialog, &self.bridge.far.dialog] {
-            if let Some(tag) = own_tag(dialog) {
-                ctx.core.dialogs.remove(&tag);
-            }
+            ctx.core.forget_dialog(dialog);
         }
         if let Some(user) = &self.user {
             ctx.core.count_out(user, ctx.key);

@@ -8,7 +8,6 @@ use crate::{
     credentials::{self, Tried},
     headers,
     inside::mangled,
-    mint::tag_text,
     shared::{Context, User, reparse},
 };
 use agent::{Flow, Way};
@@ -64,6 +63,8 @@ pub(crate) enum Whom {
     Binding(Box<Target>, Rc<str>),
     /// Another application server.
     App(Box<str>),
+    /// A dialog of a call of ours, whose place it is to take: the application server that has it, and the shard.
+    Dialog(Box<str>, u16),
 }
 
 impl std::fmt::Display for Whom {
@@ -72,7 +73,7 @@ impl std::fmt::Display for Whom {
             Self::Named(target) => target.fmt(f),
             Self::Bindings(aor) | Self::Binding(_, aor) => f.write_str(aor),
             Self::Contact(uri) => f.write_str(uri),
-            Self::App(name) => f.write_str(name),
+            Self::App(name) | Self::Dialog(name, _) => f.write_str(name),
         }
     }
 }
@@ -196,7 +197,7 @@ impl LegRequest {
     ) -> Result<(), BadText> {
         let invite = reparse(&caller.invite);
         let received = invite.request().expect("it began a call");
-        let tag = tag_text(self.tag);
+        let tag = ctx.core.tag_text(self.tag);
         let from = From::new(&received.from, self.provider.as_deref(), plan);
         let from = from.party(&tag)?;
         let to = Party::new(b"", self.to.as_bytes(), b"")?;

@@ -4,7 +4,7 @@
 //! can tell the next tag from the last.
 
 use crate::Place;
-use agent::ShardHash;
+use agent::{Agent, ShardHash};
 use siphasher::sip::SipHasher13;
 
 /// Mints for one shard.
@@ -43,6 +43,22 @@ impl Mint {
     }
 }
 
+/// The tag of a dialog of ours in a call at `agent`: `HEX.NAME.SHARD`. It tells whoever is to replace the dialog (RFC 3891)
+/// where that is, which the Contact tells as well; what nobody can guess is the number.
+pub(crate) fn dialog_tag(agent: Agent<'_>, tag: u64) -> Vec<u8> {
+    format!("{tag:016x}.{}.{}", agent.name, agent.shard).into_bytes()
+}
+
+/// Where the dialog with that tag of ours is.
+pub(crate) fn place_of_tag(text: &[u8]) -> Option<Agent<'_>> {
+    parse_tag(text)?;
+    let (name, shard) = str::from_utf8(text.get(17..)?).ok()?.split_once('.')?;
+    let is_name = (1..=Agent::MAX_NAME).contains(&name.len())
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    let shard = sip::number(shard.as_bytes()).and_then(|shard| u16::try_from(shard).ok());
+    shard.filter(|_| is_name).map(|shard| Agent { name, shard })
+}
+
 /// A tag of ours as it stands in a message (§19.3).
 pub(crate) fn tag_text(tag: u64) -> [u8; 16] {
     let mut text = [0; 16];
@@ -50,10 +66,12 @@ pub(crate) fn tag_text(tag: u64) -> [u8; 16] {
     text
 }
 
-/// The tag of ours that `text` is, if it can be one.
+/// The number of a tag of ours, with or without its place, if `text` can be one.
 pub(crate) fn parse_tag(text: &[u8]) -> Option<u64> {
-    let is_ours = text.len() == 16 && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    u64::from_str_radix(std::str::from_utf8(text).ok().filter(|_| is_ours)?, 16).ok()
+    let (digits, place) = text.split_at_checked(16)?;
+    let is_ours = digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_ours = is_ours && (place.is_empty() || place[0] == b'.');
+    u64::from_str_radix(std::str::from_utf8(digits).ok().filter(|_| is_ours)?, 16).ok()
 }
 
 fn hex(number: u64, digits: &mut [u8]) {
@@ -78,6 +96,13 @@ mod tests {
             let tag = mint.draw();
             assert_eq!(parse_tag(&tag_text(tag)), Some(tag));
         }
+        let tag = dialog_tag(Agent { name: "edge-2", shard: 3 }, 7);
+        assert_eq!(tag, b"0000000000000007.edge-2.3");
+        assert_eq!((parse_tag(&tag), place_of_tag(&tag)), (Some(7), Some(Agent { name: "edge-2", shard: 3 })));
+        for strange in ["0000000000000007", "0000000000000007.x", "0000000000000007..3", "0000000000000007.x y.3"] {
+            assert_eq!((parse_tag(strange.as_bytes()), place_of_tag(strange.as_bytes())), (Some(7), None), "{strange}");
+        }
+        assert_eq!(parse_tag(b"0000000000000007x"), None);
         assert_eq!(parse_tag(b"a6c85cf"), None);
         assert_eq!(parse_tag(b"A6C85CF0A6C85CF0"), None);
     }

@@ -13,6 +13,7 @@ use crate::{
     slab::Slab,
 };
 use agent::{AppToken, Now, Outbox, Received, Seal, Secret, ShardHash, Ticket};
+use dialog::Replaces;
 use dialplan::{Fault, Machine};
 use registrar::auth::Authenticator;
 use sip::{Message, StatusCode};
@@ -139,6 +140,7 @@ impl AppServer {
             machine,
             compiled: Compiled::default(),
             dialogs: ByNumber::default(),
+            ended: VecDeque::new(),
             runs: HashMap::new(),
             queries: ByNumber::default(),
             asked: 0,
@@ -312,7 +314,9 @@ impl AppServer {
             return self.core.transactions.knows_response(&response);
         }
         message.request().is_ok_and(|request| {
-            let dialog = request.to.tag.and_then(parse_tag).is_some_and(|tag| self.core.dialogs.contains_key(&tag));
+            let is_known = |tag: &[u8]| parse_tag(tag).is_some_and(|tag| self.core.dialogs.contains_key(&tag));
+            let replaces = Replaces::of(message).ok().flatten();
+            let dialog = request.to.tag.is_some_and(is_known) || replaces.is_some_and(|r| is_known(r.to_tag));
             dialog || self.core.transactions.knows_request(&request)
         })
     }

@@ -9,13 +9,13 @@ use crate::{
     cdr::{self, Ended, Facts, Texts, millis},
     established::{self, Established, FAR_HUNG_UP, NEAR_HUNG_UP},
     inside,
-    leg::LegState,
+    leg::{LegState, Whom},
     mint::tag_text,
     reliable::Repeated,
     ring::Todo,
     shared::{Context, User, reparse},
 };
-use agent::{Flow, Received, Ticket, Way};
+use agent::{Agent, Flow, Received, Ticket, Way};
 use dialog::{Contact, Dialog, Field, NewResponse};
 use dialplan::{DialResult, Plan, Step};
 use sip::{HeaderName, Message, Request, Response, StatusCode};
@@ -27,13 +27,15 @@ use transaction::{ClientId, ServerId};
 const EXTENSIONS: [&str; 3] = ["100rel", "timer", "replaces"];
 
 impl Setup {
-    /// Begins a call with its INVITE. None where it has been answered already.
+    /// Begins a call with its INVITE, which is to take the place of a dialog that another shard or server has if one is
+    /// `replaced`. None where it has been answered already.
     pub fn begin(
         ctx: &mut Context<'_, '_>,
         received: &Received<'_>,
         server: ServerId,
         message: &Message<'_>,
         request: &Request<'_>,
+        replaced: Option<Agent<'_>>,
     ) -> Option<Box<Self>> {
         let flow = received.flow;
         let unknown = message.tokens(HeaderName::Require).filter(|t| !EXTENSIONS.iter().any(|e| e.as_bytes() == *t));
@@ -44,7 +46,7 @@ impl Setup {
             return None;
         }
         let tag = ctx.core.mint.draw();
-        let dialog = match Dialog::uas(message, &tag_text(tag), flow.transport) {
+        let dialog = match Dialog::uas(message, &ctx.core.tag_text(tag), flow.transport) {
             Ok(dialog) => dialog,
             Err(fault) => {
                 let (status, reason) = (fault.response(), fault.to_string());
@@ -58,7 +60,13 @@ impl Setup {
             return None;
         }
         let who = caller::identify(ctx, received, server, message, request)?;
-        let (party, whom) = match caller::route(ctx, &who, message, request) {
+        let routed = match replaced {
+            None => caller::route(ctx, &who, message, request),
+            Some(Agent { name, shard }) => caller::replacer(&who)
+                .map(|party| (party, Whom::Dialog(name.into(), shard)))
+                .ok_or_else(|| Failure::of(StatusCode::FORBIDDEN)),
+        };
+        let (party, whom) = match routed {
             Ok(routed) => routed,
             Err(failure) => {
                 ctx.core.counters.failed += 1;
@@ -120,7 +128,12 @@ impl Setup {
             todo: VecDeque::new(),
             until: ctx.now.monotonic + Duration::from_secs(ctx.core.settings.max_setup_secs.into()),
         });
-        setup.start_run(ctx, None, party, whom);
+        if replaced.is_some() {
+            let replaces = message.value(HeaderName::Replaces).map(|value| String::from_utf8_lossy(value).into());
+            setup.start_default(ctx, party, whom, replaces);
+        } else {
+            setup.start_run(ctx, None, party, whom);
+        }
         setup.work(ctx);
         Some(setup)
     }
@@ -144,7 +157,7 @@ impl Setup {
             failure.fields.iter().filter_map(|(n, v)| Field::new(n.as_bytes(), v.as_bytes()).ok()).collect();
         let contact = if failure.contacts.is_empty() { Contact::Absent } else { Contact::Elsewhere(&failure.contacts) };
         let invite = reparse(&self.caller.invite);
-        let tag = tag_text(self.caller.tag);
+        let tag = ctx.core.tag_text(self.caller.tag);
         let reason = failure.reason();
         let response = NewResponse { reason, contact, fields: &fields, ..NewResponse::new(status, &tag) };
         match self.caller.server {
@@ -177,7 +190,7 @@ impl Setup {
         let status = StatusCode::REQUEST_TERMINATED;
         let octets = Rc::clone(&self.caller.invite);
         let invite = reparse(&octets);
-        let tag = tag_text(self.caller.tag);
+        let tag = ctx.core.tag_text(self.caller.tag);
         match &self.state {
             State::Refused | State::Joining { .. } => return,
             State::Proceeding => {}

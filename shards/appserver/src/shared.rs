@@ -4,16 +4,16 @@ use crate::{
     Counters, Place, QueryId, Report, Settings, Surroundings, Tables,
     call::{Call, LegNo, RunNo},
     challenged::Challenged,
-    mint::Mint,
+    mint::{Mint, dialog_tag, parse_tag},
     plans::Compiled,
     relay::Relay,
     slab::{Key, Slab},
 };
 use agent::{Agent, AppToken, Draft, Flow, Now, Outbox, Seal, Ticket, Way};
-use dialog::{NewResponse, UserAgent};
+use dialog::{Dialog, NewResponse, UserAgent};
 use dialplan::{Machine, RunId};
 use registrar::auth::Authenticator;
-use sip::{Limits, Message, Method};
+use sip::{Limits, Message, Method, StatusCode};
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, Hasher},
@@ -21,6 +21,9 @@ use std::{
     sync::Arc,
 };
 use transaction::{ClientId, ServerId, Transactions, Written};
+
+/// Dialogs that are known to have ended. Who would replace one of them is told so for as long as it is among these.
+const MAX_ENDED: usize = 4096;
 
 /// Names a call.
 pub(crate) type CallKey = Key<Call>;
@@ -115,6 +118,8 @@ pub(crate) struct Core {
     pub compiled: Compiled,
     /// Dialogs by our tag in them.
     pub dialogs: ByNumber<CallKey>,
+    /// Tags of dialogs that have ended lately, the newest last.
+    pub ended: VecDeque<u64>,
     pub runs: HashMap<RunId, (CallKey, RunNo)>,
     pub queries: ByNumber<Asker>,
     pub asked: u64,
@@ -127,6 +132,33 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Who we are to the proxy.
+    pub fn agent(&self) -> Agent<'_> {
+        Agent { name: &self.place.name, shard: self.place.shard }
+    }
+
+    /// The text of a dialog's tag.
+    pub fn tag_text(&self, tag: u64) -> Vec<u8> {
+        dialog_tag(self.agent(), tag)
+    }
+
+    /// A dialog of an answered call has ended.
+    pub fn forget_dialog(&mut self, dialog: &Dialog) {
+        let Some(tag) = parse_tag(dialog.local_tag()) else { return };
+        if self.dialogs.remove(&tag).is_some() {
+            if self.ended.len() >= MAX_ENDED {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(tag);
+        }
+    }
+
+    /// What answers an INVITE that is to replace the dialog with this tag, which is not here (RFC 3891 §3).
+    pub fn status_of_missing(&self, tag: u64) -> StatusCode {
+        let has_ended = self.ended.contains(&tag);
+        if has_ended { StatusCode::DECLINE } else { StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST }
+    }
+
     /// Counts a call as `user`'s, if he may have one more.
     pub fn count_in(&mut self, user: &Rc<str>, call: CallKey) -> bool {
         let calls = self.users.entry(Rc::clone(user)).or_default();
@@ -208,7 +240,7 @@ impl<'t> Context<'_, 't> {
 
 /// Who a shard's messages are written by.
 pub(crate) fn user_agent(core: &Core) -> UserAgent<'_> {
-    UserAgent { agent: Agent { name: &core.place.name, shard: core.place.shard }, tokens: &core.tokens }
+    UserAgent { agent: core.agent(), tokens: &core.tokens }
 }
 
 /// Parses a message that was parsed before it was kept, or that we wrote.

@@ -11,7 +11,7 @@ use crate::{
     shared::{Asker, Context},
     surroundings::{Answer, Query, Target},
 };
-use agent::Way;
+use agent::{Agent, Way};
 use sip::StatusCode;
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 use store::{Direction, EndedBy, LegDirection};
@@ -35,6 +35,10 @@ impl Setup {
             }
             Whom::App(name) => {
                 let request = self.request_to_app(ctx, run, &name);
+                self.call(ctx, no, request);
+            }
+            Whom::Dialog(name, shard) => {
+                let request = self.request_to_dialog(ctx, run, Agent { name: &name, shard });
                 self.call(ctx, no, request);
             }
         }
@@ -134,7 +138,10 @@ impl Setup {
         let leg = &mut self.legs[usize::from(no)];
         let texts = Texts {
             caller,
-            callee: str::from_utf8(&request.uri).unwrap_or_default(),
+            callee: match &leg.whom {
+                Whom::Dialog(..) => &request.to,
+                _ => str::from_utf8(&request.uri).unwrap_or_default(),
+            },
             user: owner,
             plan,
             provider: request.provider.as_ref().map_or("", |provider| &provider.name),

@@ -1,6 +1,10 @@
 //! Transfers: a REFER that the server carries out itself (RFC 3515), and calls whose one end gives its place to another
 //! (RFC 3891).
 //!
+//! A dialog of ours is replaced by its owner, another shard or another server perhaps: it gets an INVITE with Replaces from us as
+//! it would from a phone, on an inward flow and sealed, and its other end hears of a re-INVITE. So the target need not know of Replaces, and
+//! two calls that different shards have become one.
+//!
 //! Who is referred stays on the line while the new target rings, called by an INVITE without an offer. When that answers, its
 //! offer goes to the referred end in a re-INVITE and the answer back in the ACK (RFC 3725 §4.1): no description is made up
 //! here. Then the referrer gets his BYE, and the call that is left is one of the referred end and the target.
@@ -13,10 +17,10 @@ use crate::{
     cdr::{Ended, Facts, Texts},
     established::{self, Established},
     leg::{Whom, body_of},
-    mint::tag_text,
+    mint::place_of_tag,
     shared::{CallKey, Context, User},
 };
-use agent::Flow;
+use agent::{Agent, Flow};
 use dialog::{Body, Dialog, Field, NewResponse, Progress, ReferTo, Replaces, SessionTimer, allows};
 use sip::{HeaderName, Message, Method, Octets, Response, StatusCode};
 use std::{collections::VecDeque, rc::Rc, time::Duration};
@@ -56,14 +60,24 @@ impl Established {
         }
         let mut target = Vec::new();
         refer_to.write_target(&mut target);
-        let replaces = refer_to.replaces().and_then(|value| translate(ctx, self, &value));
+        let replaces = refer_to.replaces();
+        let Ok(parsed) = replaces.as_deref().map(Replaces::parse).transpose() else {
+            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::BAD_REQUEST, b""));
+        };
+        // A dialog of ours is replaced where it is, on this shard or elsewhere; any other one at the target, by who has it.
+        let place = parsed.and_then(|replaces| place_of_tag(replaces.to_tag));
+        let whom = match place {
+            Some(Agent { name, shard }) => Whom::Dialog(name.into(), shard),
+            None => Whom::Named(dialplan::Target::Uri(String::from_utf8_lossy(&target).into())),
+        };
+        let replaces = replaces.as_ref().map(|value| String::from_utf8_lossy(value).into_owned());
         ctx.respond(server, message, flow, &NewResponse::new(StatusCode::ACCEPTED, b""));
         let refer = message.request().map_or(0, |request| request.cseq.number);
         let key = ctx.core.calls.reserve();
         let (join, is_referrer_gone, offer) = (None, false, None);
         self.transfer = Some(Box::new(Transfer { referrer: side, refer, is_referrer_gone, target: key, join, offer }));
         self.notify(ctx, StatusCode::TRYING, StatusCode::TRYING.reason());
-        match self.call_target(ctx, key, side, flow, &target, replaces) {
+        match self.call_target(ctx, key, side, flow, &target, whom, replaces) {
             Some(setup) => ctx.core.calls.put(key, Call::Setup(setup)),
             None => {
                 ctx.core.calls.release(key);
@@ -74,6 +88,7 @@ impl Established {
     }
 
     /// A set-up that calls the target as if the referred end did.
+    #[expect(clippy::too_many_arguments, reason = "a REFER's parts")]
     fn call_target(
         &self,
         ctx: &mut Context<'_, '_>,
@@ -81,6 +96,7 @@ impl Established {
         referrer: Side,
         flow: Flow,
         target: &[u8],
+        whom: Whom,
         replaces: Option<String>,
     ) -> Option<Box<Setup>> {
         let referred = &self.bridge.end(referrer.other()).dialog;
@@ -92,7 +108,7 @@ impl Established {
             b" SIP/2.0\r\nVia: SIP/2.0/UDP unknown.invalid;branch=z9hG4bK0\r\nFrom: ",
             referred.remote(),
             b";tag=",
-            &tag_text(tag),
+            &ctx.core.tag_text(tag),
             b"\r\nTo: <",
             target,
             b">\r\nCall-ID: ",
@@ -142,7 +158,6 @@ impl Established {
             todo: VecDeque::new(),
             until,
         });
-        let whom = Whom::Named(dialplan::Target::Uri(String::from_utf8_lossy(target).into()));
         let mut ctx = Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out };
         // The plan of whoever owns the call has decided about it already; the referrer's word is dialled as it is.
         setup.start_default(&mut ctx, Party { owner, direction: Direction::Out, may_go_outside }, whom, replaces);
@@ -298,12 +313,18 @@ impl Established {
         message: &Message<'_>,
         replaces: &Replaces<'_>,
     ) {
+        if !matches!(self.state, established::State::Up) {
+            // §3: it has just ended.
+            let response = NewResponse::new(StatusCode::DECLINE, b"");
+            return crate::setup::respond_anew(ctx, server, message, flow, &response);
+        }
         let named = |side: &Side| replaces.names(&self.bridge.end(*side).dialog) == Some(dialog::End::Local);
         let Some(side) = [Side::Near, Side::Far].into_iter().find(named) else {
             let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
             return crate::setup::respond_anew(ctx, server, message, flow, &NewResponse::new(status, b""));
         };
-        let tag = tag_text(ctx.core.mint.draw());
+        let number = ctx.core.mint.draw();
+        let tag = ctx.core.tag_text(number);
         let fit = replaces
             .check(&self.bridge.end(side).dialog)
             .and_then(|()| Dialog::uas(message, &tag, flow.transport).map_err(|fault| fault.response()));
@@ -410,29 +431,4 @@ fn with_setup(ctx: &mut Context<'_, '_>, key: CallKey, work: impl FnOnce(&mut Se
             work(setup, ctx);
         }
     });
-}
-
-/// The Replaces of a Refer-To names the referrer's dialog with us; to the target it is to name ours with him. The dialogs of
-/// this shard are looked at.
-fn translate(ctx: &Context<'_, '_>, own: &Established, value: &[u8]) -> Option<String> {
-    let replaces = Replaces::parse(value).ok()?;
-    let tag = crate::mint::parse_tag(replaces.to_tag)?;
-    let key = *ctx.core.dialogs.get(&tag)?;
-    let call = match ctx.core.calls.peek(key) {
-        Some(Call::Established(call)) => call,
-        _ if key == ctx.key => own,
-        _ => return None,
-    };
-    let sides = [Side::Near, Side::Far].into_iter();
-    let side = sides.clone().find(|&side| replaces.names(&call.bridge.end(side).dialog).is_some())?;
-    let dialog = &call.bridge.end(side.other()).dialog;
-    let translated = Replaces {
-        call_id: dialog.call_id(),
-        to_tag: dialog.remote_tag(),
-        from_tag: dialog.local_tag(),
-        early_only: replaces.early_only,
-    };
-    let mut text = Vec::new();
-    translated.write(&mut text);
-    String::from_utf8(text).ok()
 }

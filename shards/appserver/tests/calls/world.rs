@@ -65,6 +65,7 @@ impl Surroundings for Around {
 
 pub struct World {
     pub app: AppServer,
+    place: Place,
     pub around: Around,
     pub tables: Tables,
     pub settings: Settings,
@@ -99,6 +100,12 @@ impl World {
     }
 
     pub fn with(configure: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(0, 1, configure)
+    }
+
+    /// The same on one of several shards.
+    pub fn on(shard: u16, shards: u16, configure: impl FnOnce(&mut Settings)) -> Self {
+        let place = Place { name: "stable".into(), shard, shards };
         let domains = Domains::new(vec!["example.com".into()], vec![PROXY.parse().expect("it is an address")]);
         let mut settings = Settings::new(domains);
         settings.authenticate = false;
@@ -110,11 +117,11 @@ impl World {
         };
         let unix = Duration::from_secs(1_800_000_000);
         let now = Now { monotonic: Duration::from_secs(1000), unix };
-        let app = build(now, settings.clone(), tables.clone(), 1);
+        let app = build(now, &place, settings.clone(), tables.clone(), 1);
         let (sent, journal) = (VecDeque::new(), Vec::new());
         let around = Around::default();
         let mut world =
-            Self { app, around, tables, settings, now, sent, journal, next_ticket: 0, settled: 0, keeps: true };
+            Self { app, place, around, tables, settings, now, sent, journal, next_ticket: 0, settled: 0, keeps: true };
         for user in ["alice", "bob", "carol"] {
             world.account(user, "secret");
         }
@@ -216,6 +223,20 @@ impl World {
         });
     }
 
+    /// Takes out what is for a shard of ours, and tells which: what the proxy brings in again, by the token of a Request-URI or the
+    /// branch of a Via.
+    pub fn next_inward(&mut self) -> Option<(usize, Text)> {
+        let shard_of = |sent: &Sent| {
+            let (named, prefix) = match sent.is_request() {
+                true => (sent.uri(), "sip:rs.stable."),
+                false => (sent.header("Via"), "z9hG4bK-rs.stable."),
+            };
+            named.split_once(prefix)?.1.split('.').next()?.parse().ok()
+        };
+        let (at, shard) = self.sent.iter().enumerate().find_map(|(at, sent)| Some((at, shard_of(sent)?)))?;
+        self.sent.remove(at).map(|sent| (shard, sent.text))
+    }
+
     /// Lets time go on, in steps as small as the timers want.
     pub fn wait(&mut self, secs: f64) {
         let end = self.now.monotonic + Duration::from_secs_f64(secs);
@@ -273,7 +294,7 @@ impl World {
 
     /// A new process takes up these calls.
     pub fn begin_anew(&mut self, kept: &[KeptCall]) {
-        self.app = build(self.now, self.settings.clone(), self.tables.clone(), 2);
+        self.app = build(self.now, &self.place, self.settings.clone(), self.tables.clone(), 2);
         for call in kept {
             assert!(self.app.restore(self.now, call), "the record can be read");
         }
@@ -339,10 +360,9 @@ impl World {
     }
 }
 
-fn build(now: Now, settings: Settings, tables: Tables, seed: u64) -> AppServer {
+fn build(now: Now, place: &Place, settings: Settings, tables: Tables, seed: u64) -> AppServer {
     let secret = Secret::new([7; 32]);
     let machine = Machine::new(dialplan::Settings { limits: Limits::default(), clock: still });
     let machine = machine.unwrap_or_else(|unfit| panic!("{unfit}"));
-    let place = Place { name: "stable".into(), shard: 0, shards: 1 };
-    AppServer::new(now, settings, place, &secret, seed as u32, seed, tables, Some(machine))
+    AppServer::new(now, settings, place.clone(), &secret, seed as u32, seed, tables, Some(machine))
 }
