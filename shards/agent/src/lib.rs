@@ -20,6 +20,6 @@ pub use flow::{ConnectionId, Flow, ListenerId, Received};
 pub use now::Now;
 pub use outbox::{Draft, Outbox, Outgoing, RingFull, Ticket};
 pub use owner::ShardHash;
-pub use seal::{Seal, Secret};
+pub use seal::{Seal, Secret, Veil};
 pub use way::{Agent, AppBranch, AppToken, PLACEHOLDER, Posted, Way};
 pub use wheel::Wheel;

@@ -416,10 +416,12 @@ pub(crate) fn way_of_peer(sent: Way, flow: Flow, message: &Message<'_>, dialog: 
 
 /// The way back to a peer who came on `flow`, by his dialog.
 pub(crate) fn way_back(flow: Flow, dialog: &Dialog) -> Way {
-    if !dialog.route_set().is_empty() {
-        return Way::Uri;
-    }
-    let Ok(Uri::Sip(target)) = Uri::parse(dialog.remote_target()) else { return Way::Uri };
+    if dialog.route_set().is_empty() { way_to(flow, dialog.remote_target()) } else { Way::Uri }
+}
+
+/// The way to `target`, whose owner came on `flow`.
+pub(crate) fn way_to(flow: Flow, target: &[u8]) -> Way {
+    let Ok(Uri::Sip(target)) = Uri::parse(target) else { return Way::Uri };
     let is_reached = match target.host {
         // A name that nobody has (RFC 7118 §5) leads nowhere.
         Host::Name(name) => !name.to_ascii_lowercase().ends_with(b".invalid"),

@@ -304,7 +304,7 @@ impl<'t> Turn<'_, 't> {
                 setup.handle_script_response(ctx, no, status, Some(message));
             }),
             User::Branch(key, _) => {
-                self.with_relay(key, |relay, ctx| relay.handle_response(ctx, key, message, status));
+                self.with_relay(key, |relay, ctx| relay.handle_response(ctx, key, message, status, flow));
             }
             User::Challenged(_) | User::Caller(_) | User::Relayed(_) | User::Nobody => {}
         }

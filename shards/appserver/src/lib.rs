@@ -7,7 +7,8 @@
 //! first 2xx ends the run and every other leg, and when the journal keeps the call, the caller has his answer and little is
 //! left (`established`): two dialogs and the requests that pass between them (`bridge`), each side refreshed by its own
 //! session timer (`refresh`). Each leg that ends leaves a CDR.
-//! Requests outside of calls are relayed to users' bindings (`relay`).
+//! Requests outside of calls are relayed to users' bindings (`relay`),
+//! the ends of their dialogs hidden from each other (`hidden`).
 //!
 //! What an application server must ask others is a [`Query`] to its [`Surroundings`]. It posts its messages to the proxy, which
 //! sends them; it reads no clock, and nothing of it blocks.
@@ -43,6 +44,7 @@ mod transfer;
 mod cdr;
 mod record;
 mod relay;
+mod hidden;
 
 pub use counters::Counters;
 pub use server::{AppServer, CallLine, Census, Report, Tables};

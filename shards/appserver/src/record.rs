@@ -161,11 +161,11 @@ fn encode(
 
 fn side(rest: &mut &[u8], version: u8, now: Now, direction: LegDirection, seed: u64) -> Option<(End, Facts)> {
     let leg = u16::from_le_bytes(take(rest)?);
-    let dialog = Dialog::decode(octets(rest)?).ok()?;
-    let way = way(rest)?;
+    let dialog = Dialog::decode(take_octets(rest)?).ok()?;
+    let way = take_way(rest)?;
     let interval = u32::from_le_bytes(take(rest)?);
     let (is_refresher, allows_update) = (byte(rest)? != 0, byte(rest)? != 0);
-    let told = if version == WITHOUT_SESSION { &[] } else { octets(rest)? };
+    let told = if version == WITHOUT_SESSION { &[] } else { take_octets(rest)? };
     let told = (!told.is_empty()).then(|| told.into());
     let timer = (interval > 0).then(|| SessionTimer::resumed(now, interval, is_refresher, seed));
     let times = [number(rest)?, number(rest)?, number(rest)?];
@@ -182,7 +182,7 @@ fn side(rest: &mut &[u8], version: u8, now: Now, direction: LegDirection, seed: 
     Some((end, Facts::kept(leg, direction, times, texts)))
 }
 
-fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
+pub(crate) fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
     let octets = &octets[..octets.len().min(usize::from(u16::MAX))];
     out.extend_from_slice(&(octets.len() as u16).to_le_bytes());
     out.extend_from_slice(octets);
@@ -190,7 +190,7 @@ fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
 
 /// A way: 0 by its URI; else 4 or 6, listener, transport, address, port. A connection does not outlive the process; the proxy
 /// takes another one to the same peer.
-fn put_way(out: &mut Vec<u8>, way: Way) {
+pub(crate) fn put_way(out: &mut Vec<u8>, way: Way) {
     let Way::Flow(Flow { listener, transport, peer, .. }) = way else { return out.push(0) };
     out.push(if peer.is_ipv4() { 4 } else { 6 });
     out.extend_from_slice(&listener.0.to_le_bytes());
@@ -202,7 +202,7 @@ fn put_way(out: &mut Vec<u8>, way: Way) {
     out.extend_from_slice(&peer.port().to_le_bytes());
 }
 
-fn way(rest: &mut &[u8]) -> Option<Way> {
+pub(crate) fn take_way(rest: &mut &[u8]) -> Option<Way> {
     let kind = byte(rest)?;
     if kind == 0 {
         return Some(Way::Uri);
@@ -232,7 +232,7 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
     take(rest).map(u64::from_le_bytes)
 }
 
-fn octets<'r>(rest: &mut &'r [u8]) -> Option<&'r [u8]> {
+pub(crate) fn take_octets<'r>(rest: &mut &'r [u8]) -> Option<&'r [u8]> {
     let len = usize::from(u16::from_le_bytes(take(rest)?));
     let (octets, behind) = rest.split_at_checked(len)?;
     *rest = behind;
@@ -240,5 +240,5 @@ fn octets<'r>(rest: &mut &'r [u8]) -> Option<&'r [u8]> {
 }
 
 fn text<'r>(rest: &mut &'r [u8]) -> Option<&'r str> {
-    str::from_utf8(octets(rest)?).ok()
+    str::from_utf8(take_octets(rest)?).ok()
 }

@@ -1,10 +1,12 @@
 //! Requests outside a dialog to users of ours (MESSAGE, OPTIONS, SUBSCRIBE, PUBLISH, …), relayed statefully to their bindings:
-//! the best first or all at once, until the first good answer (RFC 3261 §16.6, §16.7).
+//! the best first or all at once, until the first good answer (RFC 3261 §16.6, §16.7); and what follows inside the dialogs that
+//! they make, between the ends that our Contacts hide.
 
 use crate::{
     Answer, Query, Target,
     best::Failure,
     caller::{self, Who},
+    hidden,
     mint::tag_text,
     setup::respond_anew,
     shared::{Asker, Context, RelayKey, User, reparse, user_agent},
@@ -24,6 +26,8 @@ pub(crate) struct Relay {
     server: ServerId,
     flow: Flow,
     request: Box<[u8]>,
+    /// The Contact that stands for the sender's; empty for none.
+    contact: Box<[u8]>,
     /// Where it is still to go.
     targets: VecDeque<Target>,
     /// Requests of ours that are out.
@@ -44,6 +48,8 @@ impl Timed for Relay {
 enum Whither {
     Bindings(Box<str>),
     Outside,
+    /// To the other end of a dialog that we relay.
+    Peer(Target),
 }
 
 impl Relay {
@@ -64,10 +70,21 @@ impl Relay {
         if request.max_forwards == Some(0) {
             return refuse(ctx, StatusCode::TOO_MANY_HOPS);
         }
-        let who = caller::identify(ctx, received, server, message, request)?;
-        let whither = match whither(ctx, &who, request) {
+        // Who sends to a Contact of ours has it from us: he is in the dialog, and is not asked again who he is.
+        let whither = match hidden::target_of(ctx, request) {
+            Some(target) => target.map(Whither::Peer),
+            None => {
+                let who = caller::identify(ctx, received, server, message, request)?;
+                whither(ctx, &who, request)
+            }
+        };
+        let whither = match whither {
             Ok(whither) => whither,
             Err(status) => return refuse(ctx, status),
+        };
+        let contact = match hidden::contact_for(ctx, message, flow) {
+            Ok(contact) => contact.filter(|_| dialog::refreshes_target(request.method)),
+            Err(too_long) => return refuse(ctx, too_long.response()),
         };
         ctx.core.counters.relayed += 1;
         ctx.core.transactions.set_user(server, User::Relayed(key));
@@ -76,6 +93,7 @@ impl Relay {
             server,
             flow,
             request: message.bytes().into(),
+            contact: contact.unwrap_or_default().into(),
             targets: VecDeque::new(),
             out: 0,
             sent: 0,
@@ -87,6 +105,10 @@ impl Relay {
             Whither::Outside => {
                 let (uri, route, user_agent) = (request.uri.into(), Box::default(), "".into());
                 relay.targets.push_back(Target { uri, route, flow: None, q: 1000, expires_secs: 0, user_agent });
+                relay.send(ctx, key);
+            }
+            Whither::Peer(target) => {
+                relay.targets.push_back(target);
                 relay.send(ctx, key);
             }
             Whither::Bindings(aor) => {
@@ -122,7 +144,7 @@ impl Relay {
             let mut draft = ctx.out.draft();
             let message = reparse(&self.request);
             let method = message.request().map_or(Method::Message, |request| request.method);
-            write_relayed(ctx, &message, method, &target, branch, &mut draft);
+            write_relayed(ctx, &message, &self.contact, method, &target, branch, &mut draft);
             if ctx.send(User::Branch(key, self.sent), method, way, branch, draft).is_some() {
                 self.out += 1;
             }
@@ -140,13 +162,16 @@ impl Relay {
         key: RelayKey,
         message: &Message<'_>,
         status: StatusCode,
+        flow: Flow,
     ) {
         if status.is_provisional() || self.is_over {
             return;
         }
         self.out = self.out.saturating_sub(1);
         if status.is_success() {
-            return self.respond(ctx, message.bytes());
+            // One that is too long stays behind: the dialog has the target that it has.
+            let contact = hidden::contact_for(ctx, message, flow).ok().flatten().unwrap_or_default();
+            return self.respond(ctx, message.bytes(), &contact);
         }
         let failure = Failure::read(message);
         let is_better = self.best.as_ref().is_none_or(|(best, _)| best.clone().or_better(failure.clone()) == failure);
@@ -173,7 +198,7 @@ impl Relay {
 
     fn finish(&mut self, ctx: &mut Context<'_, '_>) {
         if let Some((_, octets)) = self.best.take() {
-            return self.respond(ctx, &octets);
+            return self.respond(ctx, &octets, b"");
         }
         let message = reparse(&self.request);
         respond_anew(
@@ -186,8 +211,8 @@ impl Relay {
         self.is_over = true;
     }
 
-    /// Sends on a response: with all that it says but the way that it took.
-    fn respond(&mut self, ctx: &mut Context<'_, '_>, response: &[u8]) {
+    /// Sends on a response: with all that it says but the way that it took, and `contact` for its Contact.
+    fn respond(&mut self, ctx: &mut Context<'_, '_>, response: &[u8], contact: &[u8]) {
         let (request, response) = (reparse(&self.request), reparse(response));
         let Ok(parsed) = response.response() else { return };
         let to = response.value(HeaderName::To).and_then(Address::from_value);
@@ -195,7 +220,9 @@ impl Relay {
         let reason = crate::inside::reason_of(&response);
         let mut draft = ctx.out.draft();
         write::begin_response(&mut draft, &request, parsed.status, &reason, tag, self.flow.peer);
-        put_lines(&response, &mut draft);
+        let makes_dialog = request.request().is_ok_and(|request| dialog::refreshes_target(request.method));
+        let contact = if makes_dialog { contact } else { b"" };
+        put_lines(&response, contact, &mut draft);
         write::finish(&mut draft, response.body());
         ctx.core.transactions.respond(ctx.now, self.server, parsed.status, draft.into_bump_slice(), ctx.out);
         self.is_over = true;
@@ -222,6 +249,7 @@ fn whither(ctx: &Context<'_, '_>, who: &Who, request: &Request<'_>) -> Result<Wh
 fn write_relayed(
     ctx: &Context<'_, '_>,
     message: &Message<'_>,
+    contact: &[u8],
     method: Method<'_>,
     target: &Target,
     branch: u64,
@@ -247,12 +275,14 @@ fn write_relayed(
             write::header(out, name, value);
         }
     }
-    put_lines(message, out);
+    put_lines(message, contact, out);
     write::finish(out, message.body());
 }
 
-/// The header lines of a message that are neither its identity nor its way.
-fn put_lines(message: &Message<'_>, out: &mut impl Octets) {
+/// The header lines of a message that are neither its identity nor its way, and `contact` in the place of what it says of its
+/// sender's. The contacts of a redirection are no sender's, and go through.
+fn put_lines(message: &Message<'_>, contact: &[u8], out: &mut impl Octets) {
+    let is_redirection = message.response().is_ok_and(|response| (300..400).contains(&response.status.get()));
     let is_ours = |name| {
         matches!(
             name,
@@ -268,8 +298,12 @@ fn put_lines(message: &Message<'_>, out: &mut impl Octets) {
                 | HeaderName::ContentLength
         )
     };
-    for header in message.headers().filter(|header| !is_ours(header.name)) {
+    let goes_through = |name| !is_ours(name) && (name != HeaderName::Contact || is_redirection);
+    for header in message.headers().filter(|header| goes_through(header.name)) {
         out.put(header.line);
+    }
+    if !contact.is_empty() {
+        write::header(out, HeaderName::Contact, contact);
     }
 }
 

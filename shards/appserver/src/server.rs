@@ -12,7 +12,7 @@ use crate::{
     shared::{Asker, ByNumber, Core, Kept, User},
     slab::Slab,
 };
-use agent::{AppToken, Now, Outbox, Received, Seal, Secret, ShardHash, Ticket};
+use agent::{AppToken, Now, Outbox, Received, Seal, Secret, ShardHash, Ticket, Veil};
 use dialog::Replaces;
 use dialplan::{Fault, Machine};
 use registrar::auth::Authenticator;
@@ -132,6 +132,7 @@ impl AppServer {
             tables,
             tokens: AppToken::new(secret),
             forwarded: Seal::new(secret, "forwarded caller"),
+            hidden: Veil::new(secret, "relayed contact"),
             auth,
             mint,
             calls: Slab::new(),

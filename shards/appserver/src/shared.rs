@@ -9,7 +9,7 @@ use crate::{
     relay::Relay,
     slab::{Key, Slab},
 };
-use agent::{Agent, AppToken, Draft, Flow, Now, Outbox, Seal, Ticket, Way};
+use agent::{Agent, AppToken, Draft, Flow, Now, Outbox, Seal, Ticket, Veil, Way};
 use dialog::{Dialog, NewResponse, UserAgent};
 use dialplan::{Machine, RunId};
 use registrar::auth::Authenticator;
@@ -106,6 +106,8 @@ pub(crate) struct Core {
     pub tokens: AppToken,
     /// Seals whom a call handed over to another application server comes from.
     pub forwarded: Seal,
+    /// Hides the ends of relayed dialogs.
+    pub hidden: Veil,
     pub auth: Authenticator,
     pub mint: Mint,
     pub transactions: Transactions<User>,

@@ -6,6 +6,7 @@ mod basic;
 mod challenges;
 mod inside;
 mod plans;
+mod relays;
 mod transfers;
 
 #[global_allocator]
