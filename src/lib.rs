@@ -1,7 +1,7 @@
 //! The ringswitch program as a library.
 //!
 //! A packet meets the edge (`io`), the core of its shard (`shard`) and the proxy (`proxy`). Beside its path are the journal
-//! (`clerk`), the writer of CDRs (`cdr`), the accounts, what plans fetch from the web (`web`), the counters (`figures`) and what composes them all (`switch`); then what an operator meets: the
+//! (`clerk`), the writer of CDRs (`cdr`), the accounts, what plans fetch from the web (`web`), the queues before both (`fair`), the counters (`figures`) and what composes them all (`switch`); then what an operator meets: the
 //! configuration, the control socket, the log, the command line and the demonstration.
 pub mod io;
 pub mod shard;
@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod accounts;
 pub mod cdr;
 pub mod clerk;
+pub mod fair;
 pub mod figures;
 pub mod process;
 pub mod supervisor;

@@ -4,13 +4,13 @@
 //! is looked at before it is connected to, and those that are not public are refused unless the configuration allows them.
 //! Everything is bounded: who waits, how long, how much comes back, how often it is redirected.
 
-use crate::config::{self, Network};
+use crate::{
+    config::{self, Network},
+    fair::{self, FairQueue},
+};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, SyncSender, TrySendError},
-    },
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -46,39 +46,39 @@ type Job = (WebRequest, WebReply);
 
 /// The running threads. They end when this is dropped, after the requests that are under way.
 pub struct Web {
-    jobs: Option<SyncSender<Job>>,
+    jobs: Arc<FairQueue<Job>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Web {
     /// Starts the threads.
     pub fn start(settings: &config::Web) -> std::io::Result<Self> {
-        let (jobs, queued) = mpsc::sync_channel(settings.max_waiting as usize);
-        let queued = Arc::new(Mutex::new(queued));
+        let (max, max_per_user) = (settings.max_waiting as usize, settings.max_waiting_per_user as usize);
+        let jobs = Arc::new(FairQueue::new(max, max_per_user));
         let agent = agent(settings);
-        let mut web = Self { jobs: Some(jobs), threads: Vec::new() };
+        let mut web = Self { jobs: Arc::clone(&jobs), threads: Vec::new() };
         for _ in 0..settings.threads {
-            let (agent, queued, most) = (agent.clone(), Arc::clone(&queued), settings.max_body_bytes);
+            let (agent, jobs, most) = (agent.clone(), Arc::clone(&jobs), settings.max_body_bytes);
             let thread = std::thread::Builder::new().name("web".to_owned());
-            web.threads.push(thread.spawn(move || serve(&agent, &queued, most))?);
+            web.threads.push(thread.spawn(move || serve(&agent, &jobs, most))?);
         }
         Ok(web)
     }
 
-    /// Fetches. Where too many wait, the answer is given at once, and is that.
-    pub fn ask(&self, request: WebRequest, reply: WebReply) {
-        let jobs = self.jobs.as_ref().expect("it is there until the drop");
-        if let Err(TrySendError::Full((_, reply)) | TrySendError::Disconnected((_, reply))) =
-            jobs.try_send((request, reply))
-        {
-            reply(Err("too many requests to the web wait; try again later".to_owned()));
-        }
+    /// Fetches for `user`. Where too many requests wait, in all or of his, the answer is given at once, and is that.
+    pub fn ask(&self, user: &str, request: WebRequest, reply: WebReply) {
+        let (reply, whose) = match self.jobs.push(user, (request, reply)) {
+            Ok(()) => return,
+            Err(fair::Refused::Full((_, reply))) => (reply, "`web.max_waiting`"),
+            Err(fair::Refused::Share((_, reply))) => (reply, "of yours, `web.max_waiting_per_user`"),
+        };
+        reply(Err(format!("too many requests to the web wait ({whose}); try again later")));
     }
 }
 
 impl Drop for Web {
     fn drop(&mut self) {
-        drop(self.jobs.take());
+        self.jobs.close();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread that fetches from the web had panicked");
@@ -99,11 +99,8 @@ fn agent(settings: &config::Web) -> Agent {
     Agent::with_parts(config, DefaultConnector::default(), Guard { allow: settings.allow.clone(), ..Guard::default() })
 }
 
-fn serve(agent: &Agent, queued: &Mutex<Receiver<Job>>, max_body_bytes: u32) {
-    loop {
-        // The one that waits holds the lock; it gives it back with the next request in hand.
-        let next = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((request, reply)) = next else { return };
+fn serve(agent: &Agent, jobs: &FairQueue<Job>, max_body_bytes: u32) {
+    while let Some((request, reply)) = jobs.pop() {
         reply(fetch(agent, &request, max_body_bytes));
     }
 }
@@ -210,6 +207,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener};
+    use std::sync::mpsc;
 
     /// Serves these responses to one connection each. Gives the address.
     fn server(responses: Vec<String>) -> SocketAddr {
@@ -242,7 +240,11 @@ mod tests {
     fn get(settings: &config::Web, url: String) -> WebAnswer {
         let web = Web::start(settings).unwrap();
         let (reply, replied) = mpsc::channel();
-        web.ask(WebRequest { url, post: None }, Box::new(move |answer| reply.send(answer).unwrap()));
+        web.ask(
+            "alice@example.com",
+            WebRequest { url, post: None },
+            Box::new(move |answer| reply.send(answer).unwrap()),
+        );
         replied.recv().unwrap()
     }
 
@@ -284,6 +286,34 @@ mod tests {
 
         let turning = server((0..20).map(|_| redirect("/")).collect());
         assert!(get(&settings(&["127.0.0.0/8"]), format!("http://{turning}/")).is_err());
+    }
+
+    #[test]
+    fn one_users_waiting_requests_leave_room_for_others() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slow = format!("http://{}/", silent.local_addr().unwrap());
+        let quick = format!("http://{}/", server(vec![ok("hello")]));
+        let settings =
+            config::Web { threads: 1, max_waiting: 4, max_waiting_per_user: 2, ..settings(&["127.0.0.0/8"]) };
+        let web = Web::start(&settings).unwrap();
+        let (told, answers) = mpsc::channel();
+        let ask = |user: &'static str, url: &str| {
+            let told = told.clone();
+            // What is left at the end nobody waits for.
+            let reply = Box::new(move |answer| drop(told.send((user, answer))));
+            web.ask(user, WebRequest { url: url.to_owned(), post: None }, reply);
+        };
+        ask("alice", &slow);
+        // Under way, it waits no longer.
+        let (under_way, _) = silent.accept().unwrap();
+        (0..3).for_each(|_| ask("alice", &slow));
+        let (user, refused) = answers.recv().unwrap();
+        assert!(user == "alice" && refused.unwrap_err().contains("web.max_waiting_per_user"));
+        ask("bob", &quick);
+        drop(under_way);
+        // They take turns: bob's comes before all that alice has waiting but the first.
+        assert_eq!([answers.recv().unwrap().0, answers.recv().unwrap().0], ["alice"; 2]);
+        assert_eq!(answers.recv().unwrap(), ("bob", Ok((200, "hello".to_owned()))));
     }
 
     #[test]

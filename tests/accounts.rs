@@ -237,7 +237,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
 fn keys_and_values_are_kept_by_user_and_bounded() {
     let (_dir, file) = place();
     drop(Database::open(&file).unwrap());
-    let store = KeyValues::start(file).unwrap();
+    let store = KeyValues::start(file, &Default::default()).unwrap();
     let ask = |owner: &str, query| {
         let (reply, replied) = std::sync::mpsc::channel();
         store.ask(aor(owner), query, Box::new(move |answer| reply.send(answer).unwrap()));
@@ -259,6 +259,36 @@ fn keys_and_values_are_kept_by_user_and_bounded() {
     }
     assert!(matches!(ask(bob, put("more", "x")), KeyValueAnswer::Refused(_)));
     assert_eq!(ask(bob, put("7", "another")), KeyValueAnswer::Done, "a known key changes");
+}
+
+#[test]
+fn one_users_waiting_questions_leave_room_for_others() {
+    let (_dir, file) = place();
+    drop(Database::open(&file).unwrap());
+    let settings = ringswitch::config::Store { max_waiting: 8, max_waiting_per_user: 2 };
+    let store = KeyValues::start(file, &settings).unwrap();
+    let (told, answers) = std::sync::mpsc::channel();
+    let ask = |owner: &'static str| {
+        let told = told.clone();
+        let reply = Box::new(move |answer| told.send((owner, answer)).unwrap());
+        store.ask(aor(owner), KeyValueQuery::Get("mode".into()), reply);
+    };
+    // Alice's first answer keeps the thread until it is let go.
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go, may_go) = std::sync::mpsc::channel::<()>();
+    let held = Box::new(move |_| {
+        begun.send(()).unwrap();
+        may_go.recv().unwrap();
+    });
+    store.ask(aor("alice@example.com"), KeyValueQuery::Get("mode".into()), held);
+    has_begun.recv_timeout(Duration::from_secs(10)).unwrap();
+    (0..3).for_each(|_| ask("alice@example.com"));
+    let next = || answers.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(matches!(next(), (_, KeyValueAnswer::Refused(why)) if why.contains("store.max_waiting_per_user")));
+    ask("bob@example.com");
+    go.send(()).unwrap();
+    let order = [next(), next(), next()].map(|(owner, answer)| (owner, answer == KeyValueAnswer::Value(None)));
+    assert_eq!(order, ["alice@example.com", "bob@example.com", "alice@example.com"].map(|owner| (owner, true)));
 }
 
 fn provider(name: &str) -> Provider {

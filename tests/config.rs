@@ -167,8 +167,13 @@ timeout_secs = 1
 max_body_bytes = 2000
 max_redirects = 1
 max_waiting = 10
+max_waiting_per_user = 3
 threads = 1
 allow = ["10.0.0.0/8"]
+
+[store]
+max_waiting = 20
+max_waiting_per_user = 5
 
 [log]
 format = "json"

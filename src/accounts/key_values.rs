@@ -1,9 +1,13 @@
 //! What users' scripts keep from one call to the next: keys and values, few and short, answered on a thread of its own.
 
 use super::{AccountsError, Aor, Database};
+use crate::{
+    config,
+    fair::{FairQueue, Refused},
+};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Keys of one user.
@@ -14,9 +18,6 @@ pub const MAX_KEY_OCTETS: usize = 128;
 
 /// Octets of a value.
 pub const MAX_VALUE_OCTETS: usize = 4_096;
-
-/// Questions that may wait; more are refused at once.
-const QUEUE: usize = 1_024;
 
 /// What a script wants of its user's store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,41 +56,45 @@ struct Question {
 
 /// The running store. Its thread ends when this is dropped.
 pub struct KeyValues {
-    questions: Option<SyncSender<Question>>,
+    questions: Arc<FairQueue<Question>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl KeyValues {
     /// Starts the thread, over the database `file`.
-    pub fn start(file: PathBuf) -> std::io::Result<Self> {
-        let (questions, asked) = mpsc::sync_channel(QUEUE);
-        let thread = std::thread::Builder::new().name("key-values".to_owned()).spawn(move || serve(file, asked))?;
-        Ok(Self { questions: Some(questions), thread: Some(thread) })
+    pub fn start(file: PathBuf, settings: &config::Store) -> std::io::Result<Self> {
+        let (max, max_per_user) = (settings.max_waiting as usize, settings.max_waiting_per_user as usize);
+        let questions = Arc::new(FairQueue::new(max, max_per_user));
+        let asked = Arc::clone(&questions);
+        let thread = std::thread::Builder::new().name("key-values".to_owned()).spawn(move || serve(file, &asked))?;
+        Ok(Self { questions, thread: Some(thread) })
     }
 
-    /// Asks in the name of `owner`. Where the queue is full the answer is given at once, and is that.
+    /// Asks in the name of `owner`. Where too many questions wait, in all or of his, the answer is given at once, and is that.
     pub fn ask(&self, owner: Aor, query: KeyValueQuery, reply: KeyValueReply) {
-        let questions = self.questions.as_ref().expect("it is there until the drop");
-        if let Err(mpsc::TrySendError::Full(question) | mpsc::TrySendError::Disconnected(question)) =
-            questions.try_send(Question { owner, query, reply })
-        {
-            (question.reply)(KeyValueAnswer::Refused("the store has too much to do; try again later".to_owned()));
-        }
+        let user = owner.to_string();
+        let (question, whose) = match self.questions.push(&user, Question { owner, query, reply }) {
+            Ok(()) => return,
+            Err(Refused::Full(question)) => (question, "`store.max_waiting`"),
+            Err(Refused::Share(question)) => (question, "of yours, `store.max_waiting_per_user`"),
+        };
+        let why = format!("too many questions to the store wait ({whose}); try again later");
+        (question.reply)(KeyValueAnswer::Refused(why));
     }
 }
 
 impl Drop for KeyValues {
     fn drop(&mut self) {
-        drop(self.questions.take());
+        self.questions.close();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that keeps users' keys and values had panicked");
         }
     }
 }
 
-fn serve(file: PathBuf, asked: Receiver<Question>) {
+fn serve(file: PathBuf, asked: &FairQueue<Question>) {
     let mut database = None;
-    for Question { owner, query, reply } in asked {
+    while let Some(Question { owner, query, reply }) = asked.pop() {
         let answer = answer(&mut database, &file, &owner, query).unwrap_or_else(|error| {
             tracing::error!(%error, "a user's keys and values cannot be had");
             KeyValueAnswer::Refused("the store does not work now".to_owned())

@@ -74,6 +74,8 @@ pub struct Config {
     pub cdr: Cdr,
     /// What dial plans fetch from the web.
     pub web: Web,
+    /// What dial plans keep.
+    pub store: Store,
     /// The log.
     pub log: Log,
 }
@@ -142,6 +144,7 @@ impl Default for Config {
             journal: Journal::default(),
             cdr: Cdr::default(),
             web: Web::default(),
+            store: Store::default(),
             log: Log::default(),
         }
     }
@@ -489,12 +492,29 @@ pub struct Web {
     pub max_body_bytes: u32,
     /// Redirections that are followed one after another.
     pub max_redirects: u32,
-    /// Requests that may be under way or wait; more are refused at once.
+    /// Requests that may wait; more are refused at once.
     pub max_waiting: u32,
+    /// Of these, those of one user.
+    pub max_waiting_per_user: u32,
     /// Requests that are under way at a time.
     pub threads: u8,
     /// Private networks that may be reached all the same.
     pub allow: Vec<Network>,
+}
+
+/// `[store]`: what dial plans keep from one call to the next.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Store {
+    /// Reads and writes that may wait; more are refused at once.
+    pub max_waiting: u32,
+    /// Of these, those of one user.
+    pub max_waiting_per_user: u32,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { max_waiting: 1_024, max_waiting_per_user: 64 }
+    }
 }
 
 impl Default for Web {
@@ -504,6 +524,7 @@ impl Default for Web {
             max_body_bytes: 65_536,
             max_redirects: 3,
             max_waiting: 256,
+            max_waiting_per_user: 32,
             threads: 4,
             allow: Vec::new(),
         }

@@ -57,6 +57,10 @@ pub(super) fn read(top: &mut Section<'_>, config: &mut Config) {
         section.text("json_lines", &mut config.cdr.json_lines, |text| absolute(text).map(Some))
     });
     top.section("web", |section| web(section, &mut config.web));
+    top.section("store", |section| {
+        section.number("max_waiting", 1..=65_536, &mut config.store.max_waiting);
+        section.number("max_waiting_per_user", 1..=65_536, &mut config.store.max_waiting_per_user);
+    });
     top.section("log", |section| log(section, &mut config.log));
 }
 
@@ -336,6 +340,7 @@ fn web(section: &mut Section<'_>, web: &mut Web) {
     section.number("max_body_bytes", 1_024..=1 << 20, &mut web.max_body_bytes);
     section.number("max_redirects", 0..=10, &mut web.max_redirects);
     section.number("max_waiting", 1..=65_536, &mut web.max_waiting);
+    section.number("max_waiting_per_user", 1..=65_536, &mut web.max_waiting_per_user);
     section.number("threads", 1..=64, &mut web.threads);
     section.texts("allow", &mut web.allow, network);
 }

@@ -24,7 +24,7 @@ pub struct Side {
 impl Side {
     /// Starts their threads.
     pub fn start(config: &Config) -> io::Result<Self> {
-        Ok(Self { web: Web::start(&config.web)?, keys: KeyValues::start(config.database())? })
+        Ok(Self { web: Web::start(&config.web)?, keys: KeyValues::start(config.database(), &config.store)? })
     }
 }
 
@@ -57,7 +57,7 @@ impl SideLink {
     /// [`SideLink::next`].
     pub fn ask(&self, app: usize, id: QueryId, query: &Query<'_>) -> Option<Answer> {
         let (user, query) = match *query {
-            Query::Web { request, .. } => {
+            Query::Web { user, request } => {
                 let post = request.post.as_ref().map(|(body, kind)| (kind.to_string(), body.to_string()));
                 let tell = self.teller(app, id);
                 let reply = move |answer| {
@@ -66,7 +66,7 @@ impl SideLink {
                         Err(why) => Reply::Refused(why),
                     });
                 };
-                self.side.web.ask(WebRequest { url: request.url.to_string(), post }, Box::new(reply));
+                self.side.web.ask(user, WebRequest { url: request.url.to_string(), post }, Box::new(reply));
                 return None;
             }
             Query::StoreGet { user, key } => (user, KeyValueQuery::Get(key.to_owned())),
