@@ -486,7 +486,7 @@ impl Setup {
             false
         });
         for passing in gone {
-            crate::bridge::refuse(ctx, passing);
+            crate::passing::refuse(ctx, passing);
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::{
     answer::{Unwanted, dismiss_answer},
-    bridge::{self, Bridge, Side, Then},
+    bridge::{Bridge, Side, Then},
     call::{LegNo, Why},
     cdr::{Ended, Facts, millis},
     inside::reason_of,
     leg::{Leg, LegState},
+    passing,
     shared::{Context, reparse},
     transfer::Transfer,
 };
@@ -157,7 +158,7 @@ impl Established {
 
     /// Both records, the end in the journal, and an answer to whatever passes.
     pub fn close(&mut self, ctx: &mut Context<'_, '_>, by: [EndedBy; 2], reason: &str) -> Ticket {
-        bridge::refuse(ctx, std::mem::take(&mut self.bridge.passing));
+        passing::refuse(ctx, std::mem::take(&mut self.bridge.passing));
         let reason = if reason.is_empty() { StatusCode::OK.reason() } else { reason };
         let status = StatusCode::OK.get();
         let legs = [(&self.near_facts, &self.bridge.near), (&self.far_facts, &self.bridge.far)];
@@ -318,7 +319,7 @@ impl Established {
             None => {
                 self.bridge.acknowledge(ctx, Side::Far, response.cseq.number, None);
             }
-            Some(bridge::Stage::Acknowledged { ack, .. }) => {
+            Some(passing::Stage::Acknowledged { ack, .. }) => {
                 let copy: &[u8] = ctx.out.arena().alloc_slice_copy(ack);
                 ctx.out.post(self.bridge.far.way, copy);
             }

@@ -5,7 +5,7 @@
 //! providers or URIs (`route`), and each leg sends an INVITE of its own (`leg`). What the legs' responses say reaches the
 //! caller, each early dialog as one of ours with him (`answer`); of the failures the best goes to the script (`best`). The
 //! first 2xx ends the run and every other leg, and when the journal keeps the call, the caller has his answer and little is
-//! left (`established`): two dialogs and the requests that pass between them (`bridge`), each side refreshed by its own
+//! left (`established`): two dialogs (`bridge`) and the requests that pass between them (`passing`), each side refreshed by its own
 //! session timer (`refresh`). Each leg that ends leaves a CDR.
 //! Requests outside of calls are relayed to users' bindings (`relay`),
 //! the ends of their dialogs hidden from each other (`hidden`).
@@ -36,6 +36,7 @@ mod answer;
 mod best;
 mod headers;
 mod bridge;
+mod passing;
 mod refresh;
 mod inside;
 mod reliable;

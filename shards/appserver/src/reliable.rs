@@ -4,7 +4,8 @@
 //! Where the caller does not, we acknowledge for him; where only he wants them, we answer his PRACK ourselves.
 
 use crate::{
-    bridge::{Bridge, Kind, Side},
+    bridge::{Bridge, Side},
+    passing::Kind,
     shared::{Context, User},
 };
 use agent::Flow;
