@@ -5,7 +5,7 @@
 //! Everything is bounded: who waits, how long, how much comes back, how often it is redirected.
 
 use crate::{
-    config::{self, Network},
+    config,
     fair::{self, FairQueue},
 };
 use std::{
@@ -14,6 +14,7 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
+use store::Network;
 use ureq::{
     Agent, Error,
     config::Config,

@@ -7,7 +7,6 @@ mod app;
 mod changes;
 mod document;
 mod load;
-mod network;
 mod schema;
 mod supervisor;
 
@@ -15,7 +14,6 @@ pub use app::{App, Calls, Dialplan, Health, Processes};
 pub use changes::{Changes, settings};
 pub use document::Faults;
 pub use load::{ConfigError, DEFAULT_FILE, MAX_FILE_BYTES, load, load_text, parse};
-pub use network::Network;
 pub(crate) use schema::host;
 pub use supervisor::Supervisor;
 
@@ -25,6 +23,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
+use store::Network;
 
 /// Everything an operator can choose.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -351,6 +350,7 @@ pub struct Proxy {
     /// Whether we stay on the path of a dialog (RFC 3261 §16.6 step 4).
     pub record_route: bool,
     /// Sources whose requests may go from outside to outside. Everyone else's are answered 403.
+    #[serde(serialize_with = "as_texts")]
     pub relay_from: Vec<Network>,
     /// The Server header of our own answers (RFC 3261 §20.35); empty leaves it out.
     pub server: String,
@@ -499,6 +499,7 @@ pub struct Web {
     /// Requests that are under way at a time.
     pub threads: u8,
     /// Private networks that may be reached all the same.
+    #[serde(serialize_with = "as_texts")]
     pub allow: Vec<Network>,
 }
 
@@ -588,4 +589,8 @@ fn as_param<S: Serializer>(transport: &Transport, serializer: S) -> Result<S::Ok
 
 fn as_tokens<S: Serializer>(algorithms: &[Algorithm], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(algorithms.iter().map(|algorithm| algorithm.token()))
+}
+
+fn as_texts<S: Serializer>(networks: &[Network], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(networks.iter().map(Network::to_string))
 }

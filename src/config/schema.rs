@@ -1,9 +1,8 @@
 //! Which keys there are, and what each may be. The only place that knows the bounds.
 
 use super::{
-    App, Calls, Config, Cores, Dialplan, Health, HostPort, Journal, Listen, Log, LogFormat, LogLevel, Mesh, Network,
-    Overload, Pattern, Processes, Proxy, Registrar, Shards, SipLimits, Supervisor, Tcp, Udp, UserAgentRule, Web,
-    WhenFull,
+    App, Calls, Config, Cores, Dialplan, Health, HostPort, Journal, Listen, Log, LogFormat, LogLevel, Mesh, Overload,
+    Pattern, Processes, Proxy, Registrar, Shards, SipLimits, Supervisor, Tcp, Udp, UserAgentRule, Web, WhenFull,
     document::{Section, Wrong, choose},
 };
 use sip::{Host, Transport, Uri, digest::Algorithm};
@@ -11,6 +10,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
+use store::Network;
 
 /// Shards of a process.
 pub(super) const MAX_SHARDS: u16 = 256;
@@ -474,8 +474,8 @@ fn server_uri(text: &str) -> Result<String, Wrong> {
 }
 
 fn network(text: &str) -> Result<Network, Wrong> {
-    text.parse()
-        .map_err(|what: String| Wrong::new(what, "give an address block such as `10.0.0.0/8` or `2001:db8::/32`"))
+    let mend = "give an address block such as `10.0.0.0/8` or `2001:db8::/32`";
+    text.parse().map_err(|what: store::NoNetwork| Wrong::new(what.to_string(), mend))
 }
 
 /// What may stand in a Server header (RFC 3261 §25.1 `server-val`, of which only the octets are checked).

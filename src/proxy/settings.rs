@@ -3,10 +3,10 @@
 use super::{
     apps::Apps, branch::Branches, dialog::DialogTokens, listeners::Listeners, names::Names, sealed::HopTokens,
 };
-use crate::config::Network;
 use agent::{AppToken, Domains, Flow, ListenerId, Secret, ShardHash};
 use sip::{Limits, Transport};
 use std::net::{IpAddr, SocketAddr};
+use store::Network;
 
 /// The proxy's part of the configuration, the same on every shard. Replaced as a whole by a reload.
 pub struct Settings {

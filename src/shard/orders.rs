@@ -22,7 +22,7 @@ pub struct AppRules {
     /// Theirs.
     pub settings: appserver::Settings,
     /// Sources whose requests are let in as they are.
-    pub trusted: Arc<[crate::config::Network]>,
+    pub trusted: Arc<[store::Network]>,
 }
 
 impl AppRules {

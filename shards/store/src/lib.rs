@@ -26,6 +26,7 @@ mod calls;
 mod cdr;
 mod hash;
 pub mod journal;
+mod network;
 mod packed;
 mod plans;
 mod providers;
@@ -43,7 +44,8 @@ pub use cdr::{
     put_cdrs_written,
 };
 pub use hash::AorId;
+pub use network::{Network, NoNetwork};
 pub use packed::Malformed;
 pub use plans::{Direction, Plan, PlanText, Plans};
-pub use providers::{Network, Password, Provider, ProviderList, Providers, Source as ProviderSource};
+pub use providers::{Password, Provider, ProviderList, Providers, Source as ProviderSource};
 pub use record::{Draft, MAX_AOR_OCTETS, MAX_RECORD_OCTETS, Record, TooLong};

@@ -6,7 +6,7 @@
 //! realm and algorithm comes (RFC 7616 §3.4.2), and a digest that is kept in place of the password would answer for one
 //! realm and one algorithm only. So the database is its owner's alone, and no password is ever printed.
 
-use crate::hash::KeyedHash;
+use crate::{hash::KeyedHash, network::Network};
 use dashmap::DashMap;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -93,34 +93,9 @@ impl Source {
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Network(Network { address, bits }) if *bits == Network::width(*address) => address.fmt(f),
-            Self::Network(Network { address, bits }) => write!(f, "{address}/{bits}"),
+            Self::Network(network) => network.fmt(f),
             Self::Host(host) => f.write_str(host),
         }
-    }
-}
-
-/// All addresses that share their first bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
-
-impl Network {
-    /// The network of `address`; None where it has fewer bits.
-    pub fn new(address: IpAddr, bits: u8) -> Option<Self> {
-        let address = address.to_canonical();
-        let host_bits = u32::from(Self::width(address).checked_sub(bits)?);
-        let address = match address {
-            IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(host_bits).unwrap_or(0)).into()),
-            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0)).into()),
-        };
-        Some(Self { address, bits })
-    }
-
-    fn width(address: IpAddr) -> u8 {
-        if address.is_ipv4() { 32 } else { 128 }
     }
 }
 
