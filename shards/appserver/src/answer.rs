@@ -11,7 +11,7 @@ use crate::{
     inside::{accepted_fields, mangled, reason_of, timer_settings},
     leg::{LegRequest, LegState, body_of, offer_of},
     mint::parse_tag,
-    reliable::{Reliability, Untold},
+    reliable::{KeptBody, Reliability},
     ring::Todo,
     shared::{Context, User, reparse},
 };
@@ -179,8 +179,8 @@ impl Setup {
             _ => {
                 if let Some(rseq) = rseq {
                     // The far end has said it reliably and need not say it again; the caller must hear it in the 2xx.
-                    reliability.untold =
-                        body.map(|body| Untold { content_type: body.content_type.into(), octets: body.octets.into() });
+                    reliability.untold = body
+                        .map(|body| KeptBody { content_type: body.content_type.into(), octets: body.octets.into() });
                     bridge.acknowledge_reliably(ctx, rseq);
                 }
             }

@@ -27,13 +27,13 @@ pub(crate) struct Reliability {
     /// RSeq of the far response that the caller is to acknowledge; None if that was sent reliably to him only.
     pub passes: Option<u32>,
     /// The last session description which the far end sent reliably and the caller did not get so.
-    pub untold: Option<Untold>,
+    pub untold: Option<KeptBody>,
     /// Far responses that have to wait, as they came.
     pub waiting: VecDeque<Box<[u8]>>,
 }
 
 /// A body that is kept.
-pub(crate) struct Untold {
+pub(crate) struct KeptBody {
     pub content_type: Box<[u8]>,
     pub octets: Box<[u8]>,
 }

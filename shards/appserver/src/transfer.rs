@@ -18,6 +18,7 @@ use crate::{
     established::{self, Established},
     leg::{Whom, body_of},
     mint::place_of_tag,
+    reliable::KeptBody,
     shared::{CallKey, Context, User},
 };
 use agent::{Agent, Flow};
@@ -39,7 +40,7 @@ pub(crate) struct Transfer {
     /// Number of the re-INVITE that joins them.
     join: Option<u16>,
     /// What it offers.
-    offer: Option<(Box<[u8]>, Box<[u8]>)>,
+    offer: Option<KeptBody>,
 }
 
 impl Established {
@@ -233,7 +234,7 @@ impl Established {
         let end = self.bridge.end_mut(referred);
         end.follow_target(message, flow);
         end.timer = SessionTimer::agreed(ctx.now, message);
-        end.tell(offer.as_ref().map(|(content_type, octets)| Body { content_type, octets }));
+        end.tell(offer.as_ref().map(|kept| Body { content_type: &kept.content_type, octets: &kept.octets }));
         self.bridge.acknowledge(ctx, referred, response.cseq.number, None);
         self.notify(ctx, StatusCode::OK, StatusCode::OK.reason());
         let mut body = Vec::new();
@@ -291,7 +292,8 @@ impl Established {
         let no = self.bridge.number();
         let Some(transfer) = &mut self.transfer else { return false };
         transfer.join = Some(no);
-        transfer.offer = offer.map(|body| (body.content_type.into(), body.octets.into()));
+        transfer.offer =
+            offer.map(|body| KeptBody { content_type: body.content_type.into(), octets: body.octets.into() });
         let end = self.bridge.end_mut(transfer.referrer.other());
         let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
         let (mut fields, mut expires) = (vec![Field::own(HeaderName::Supported, b"timer, replaces")], Vec::new());

@@ -38,7 +38,7 @@ fn expect_again(world: &mut World, first: &Text, password: &[u8]) -> Sent {
         assert_eq!(again.header(name), first.header(name), "{name}");
     }
     let value = again.header("Proxy-Authorization");
-    let credentials = Credentials::parse(value.as_bytes()).unwrap();
+    let credentials = Credentials::parse(value.as_bytes()).expect("there are credentials");
     let ha1 = Ha1::new(Algorithm::Md5, b"4711", b"acme", password);
     assert!(credentials.verify(&ha1, method.as_bytes(), b""));
     again
