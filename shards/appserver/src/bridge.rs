@@ -44,15 +44,15 @@ pub(crate) struct End {
     pub allows_update: bool,
     /// Our description of the session as he last agreed on it, where refreshes need it.
     pub told: Option<Box<[u8]>>,
-    /// Number of a re-INVITE that refreshes, until its final response.
-    pub refreshing: Option<u16>,
+    /// Number of a re-INVITE of our own, until its final response.
+    pub inviting: Option<u16>,
     /// Through whom he is reached, if through a provider.
     pub provider: Option<Arc<Provider>>,
 }
 
 impl End {
     pub fn new(dialog: Dialog, way: Way, allows_update: bool) -> Self {
-        Self { dialog, way, timer: None, allows_update, told: None, refreshing: None, provider: None }
+        Self { dialog, way, timer: None, allows_update, told: None, inviting: None, provider: None }
     }
 
     /// The peer's message, which came on `flow`, may say that he is elsewhere now: true if he is. A Contact that cannot be read
@@ -195,6 +195,7 @@ impl Bridge {
             ctx.core.dialogs.insert(tag, ctx.key);
         }
         end.dialog.confirm();
+        end.settle(None);
         *self.end_mut(side) = end;
         Then::Replaced(side)
     }

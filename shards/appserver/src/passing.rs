@@ -206,7 +206,7 @@ impl Bridge {
         if kind == Kind::Other {
             return None;
         }
-        if self.near.refreshing.or(self.far.refreshing).is_some() {
+        if self.near.inviting.or(self.far.inviting).is_some() {
             return Some((StatusCode::REQUEST_PENDING, 0));
         }
         let pending = self.pending()?;

@@ -104,7 +104,7 @@ impl Bridge {
     fn refresh(&mut self, ctx: &mut Context<'_, '_>, side: Side) {
         let by_invite = self.end(side).told.is_some() && !self.end(side).allows_update;
         // RFC 3261 §14.1: no INVITE while another one, or an offer, is under way.
-        let is_busy = self.pending().is_some() || self.near.refreshing.or(self.far.refreshing).is_some();
+        let is_busy = self.pending().is_some() || self.near.inviting.or(self.far.inviting).is_some();
         let (no, pause) = (self.number(), after_glare(ctx, true));
         let end = self.end_mut(side);
         let Some(timer) = &mut end.timer else { return };
@@ -125,7 +125,7 @@ impl Bridge {
         if ctx.send_inside(User::Own(ctx.key, no), method, end.way, end.provider.as_ref(), branch, draft).is_none() {
             return timer.postpone(ctx.now, PAUSE);
         }
-        end.refreshing = by_invite.then_some(no);
+        end.inviting = by_invite.then_some(no);
     }
 
     /// Takes the response to a refresh of ours.
@@ -148,7 +148,7 @@ impl Bridge {
         }
         let pause = after_glare(ctx, self.end(side).dialog.owns_call_id());
         let end = self.end_mut(side);
-        let is_first = end.refreshing.take_if(|refreshing| *refreshing == no).is_some() || !is_invite;
+        let is_first = end.inviting.take_if(|inviting| *inviting == no).is_some() || !is_invite;
         if !is_first {
             return Then::Nothing;
         }

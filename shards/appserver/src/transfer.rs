@@ -223,6 +223,7 @@ impl Established {
         if status.is_provisional() {
             return true;
         }
+        self.end_join();
         if !status.is_success() {
             with_setup(ctx, transfer, |setup, ctx| setup.abandon(ctx));
             self.end_transfer(ctx, status, status.reason());
@@ -278,9 +279,17 @@ impl Established {
     /// The re-INVITE that joins had no final response. False if it is another request.
     pub fn handle_join_failure(&mut self, ctx: &mut Context<'_, '_>, no: u16) -> bool {
         let Some(target) = self.joining(no).map(|transfer| transfer.target) else { return false };
+        self.end_join();
         with_setup(ctx, target, |setup, ctx| setup.abandon(ctx));
         self.end_transfer(ctx, StatusCode::REQUEST_TIMEOUT, StatusCode::REQUEST_TIMEOUT.reason());
         true
+    }
+
+    /// The re-INVITE that joins has its final response, or will have none.
+    fn end_join(&mut self) {
+        if let Some(transfer) = &self.transfer {
+            self.bridge.end_mut(transfer.referrer.other()).inviting = None;
+        }
     }
 
     fn joining(&self, no: u16) -> Option<&Transfer> {
@@ -303,7 +312,10 @@ impl Established {
         }
         let written = end.dialog.write_request(ctx.ua(), branch, Method::Invite, &fields, offer, &mut draft);
         written.expect("INVITE is a token");
-        ctx.send_inside(User::Own(ctx.key, no), Method::Invite, end.way, end.provider.as_ref(), branch, draft).is_some()
+        let (user, provider) = (User::Own(ctx.key, no), end.provider.as_ref());
+        let is_sent = ctx.send_inside(user, Method::Invite, end.way, provider, branch, draft).is_some();
+        end.inviting = is_sent.then_some(no);
+        is_sent
     }
 
     /// Takes an INVITE that is to take the place of one of the peers (RFC 3891).

@@ -54,6 +54,9 @@ fn the_server_places_the_call_that_a_refer_asks_for() {
     let join = world.request("INVITE");
     assert_eq!((join.uri(), join.body()), ("sip:alice@10.0.0.1:5060".into(), SDP_C.into()));
     assert_eq!(join.tag("To"), answer.tag("From"));
+    // What crosses it is a glare (RFC 3261 §14.2).
+    world.receive(alice.address, &alice.inside(&answer, "", "INVITE", 2, "", SDP_A));
+    world.response(491);
     world.receive(alice.address, &alice.respond(&join, 200, "", "", SDP_A));
     let (first, second) = (world.request("ACK"), world.request("ACK"));
     assert_eq!((first.uri(), first.body()), ("sip:alice@10.0.0.1:5060".into(), String::new()));
