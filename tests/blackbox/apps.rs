@@ -157,3 +157,64 @@ fn one_of_ours_proves_who_he_is_before_he_calls() {
     let got = expect(&mut callee, &mut Vec::new());
     assert!(got.starts_with("INVITE ") && headers(&got, "Proxy-Authorization").is_empty(), "{got}");
 }
+
+#[test]
+fn an_invite_with_replaces_finds_the_call_whatever_shard_and_process_has_it() {
+    for (processes, more) in [("one", ""), ("separate", "[[app]]\nname = \"stable\"\ncores = 2\n")] {
+        let home = Home::served(OPEN);
+        let top = format!("domains = [\"example.com\"]\nprocesses = \"{processes}\"");
+        home.configure(&home.text(&top, &format!("{OPEN}{more}")));
+        home.add_account("bob@example.com", &[]);
+        home.add_account("carol@example.com", &[]);
+        let switch = home.start();
+        // Of several Call-IDs some belong to the shard that has the call, and some to the other one.
+        for _ in 0..8 {
+            let (mut caller, mut callee, mut third) = (switch.udp(), switch.udp(), switch.udp());
+            assert_eq!(status(&callee.ask(&Request::register("bob", "*").line("Expires: 0"))), 200);
+            assert_eq!(status(&callee.ask(&Request::register("bob", &callee.contact("bob")))), 200);
+            let (mut of_caller, mut of_callee, mut of_third) = (Vec::new(), Vec::new(), Vec::new());
+            let first = invite(&caller);
+            caller.send_request(&first);
+            let got = expect(&mut callee, &mut of_callee);
+            accept(&mut callee, &got, "bob");
+            let answer = expect(&mut caller, &mut of_caller);
+            caller.send_request(&Request { cseq: first.cseq, ..inside(&first, &answer, "ACK") });
+            assert!(expect(&mut callee, &mut of_callee).starts_with("ACK "));
+
+            let tag = |value: &str| value.split_once(";tag=").unwrap().1.to_owned();
+            let (to, from) = (tag(header(&answer, "To")), tag(&first.from));
+            let replaces = format!("Replaces: {};to-tag={to};from-tag={from}", first.call_id);
+            let mut taking = invite(&third).line(replaces);
+            taking.from = taking.from.replace("tester@elsewhere.example", "carol@example.com");
+            third.send_request(&taking);
+            let offered = expect(&mut callee, &mut of_callee);
+            assert!(offered.starts_with("INVITE sip:bob@127.0.0.1:"), "{offered}");
+            assert_eq!(header(&offered, "Call-ID"), header(&got, "Call-ID"));
+            accept_again(&mut callee, &offered);
+            let bye = expect(&mut caller, &mut of_caller);
+            assert!(bye.starts_with("BYE "), "{bye}");
+            caller.respond(&bye, "200 OK", None);
+            let taken = expect(&mut third, &mut of_third);
+            assert_eq!(status(&taken), 200, "{taken}");
+            third.send_request(&Request { cseq: taking.cseq, ..inside(&taking, &taken, "ACK") });
+            assert!(expect(&mut callee, &mut of_callee).starts_with("ACK "));
+            third.send_request(&inside(&taking, &taken, "BYE"));
+            let got = expect(&mut callee, &mut of_callee);
+            assert!(got.starts_with("BYE "), "{got}");
+            callee.respond(&got, "200 OK", None);
+            assert_eq!(status(&expect(&mut third, &mut of_third)), 200);
+        }
+    }
+}
+
+/// Answers a request inside a dialog with an answer to its offer.
+fn accept_again(phone: &mut Phone, request: &str) {
+    let copy = |name| headers(request, name).iter().map(|value| format!("{name}: {value}\r\n")).collect::<String>();
+    let (lines, body) = (["Via", "From", "To", "Call-ID", "CSeq"].map(copy).concat(), sdp(30_002));
+    let text = format!(
+        "SIP/2.0 200 OK\r\n{lines}Contact: {}\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+        phone.contact("bob"),
+        body.len()
+    );
+    phone.send(text.as_bytes());
+}
