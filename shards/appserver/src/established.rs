@@ -73,7 +73,7 @@ impl State {
 pub(crate) const ADMIN: Why = Why::ours(EndedBy::Admin, "hung up by an administrator");
 
 /// A process has died between the answer and the caller's hearing of it.
-pub(crate) const UNHEARD: Why = Why { by: EndedBy::Switch, reason: "the caller never heard the answer" };
+pub(crate) const UNHEARD: Why = Why::ours(EndedBy::Switch, "the caller never heard the answer");
 
 impl Established {
     pub fn next_timeout(&self) -> Option<Duration> {
