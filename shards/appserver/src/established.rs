@@ -48,22 +48,22 @@ pub(crate) enum State {
     Ended {
         /// When nobody repeats it any longer.
         until: Duration,
-        /// The sides that did not hang up, and may not have heard that the other one did.
+        /// The sides that may not have heard so.
         untold: Vec<Side>,
     },
     Over,
 }
 
-/// What the journal notes of a call's end: which side hung up.
-pub(crate) const NEAR_HUNG_UP: u8 = 1;
-pub(crate) const FAR_HUNG_UP: u8 = 2;
+/// What the journal notes of a call's end: which side needs no BYE, whatever it has heard.
+pub(crate) const NEAR_KNOWS: u8 = 1;
+pub(crate) const FAR_KNOWS: u8 = 2;
 
 impl State {
     /// That of a call that ended so.
     pub fn ended(now: Now, end: CallEnd) -> Self {
         let linger = Duration::from_secs(ENDED_CALLS_SECS);
         let left = (Duration::from_millis(end.at) + linger).saturating_sub(now.unix).min(linger);
-        let sides = [(Side::Near, NEAR_HUNG_UP), (Side::Far, FAR_HUNG_UP)];
+        let sides = [(Side::Near, NEAR_KNOWS), (Side::Far, FAR_KNOWS)];
         let untold = sides.into_iter().filter(|(_, note)| end.note & note == 0).map(|(side, _)| side);
         Self::Ended { until: now.monotonic + left, untold: untold.collect() }
     }
@@ -135,7 +135,8 @@ impl Established {
         self.bridge.bye(ctx, side.other(), reason.as_deref());
         let [mut near, mut far] = [EndedBy::OtherLeg; 2];
         *(if side == Side::Near { &mut near } else { &mut far }) = EndedBy::Peer;
-        let ticket = self.close(ctx, [near, far], "");
+        let knows = [Side::Near, Side::Far].map(|each| each == side);
+        let ticket = self.close(ctx, [near, far], knows, "");
         ctx.wait_for(ticket);
         self.state = State::Ending { ticket, bye: Box::new((server, flow, message.bytes().into())) };
     }
@@ -152,12 +153,13 @@ impl Established {
                 self.bridge.bye(ctx, side, reason.as_deref());
             }
         }
-        self.close(ctx, [why.by; 2], why.reason);
+        self.close(ctx, [why.by; 2], [false; 2], why.reason);
         self.state = State::Over;
     }
 
-    /// Both records, the end in the journal, and an answer to whatever passes.
-    pub fn close(&mut self, ctx: &mut Context<'_, '_>, by: [EndedBy; 2], reason: &str) -> Ticket {
+    /// Both records, the end in the journal, and an answer to whatever passes. `knows` are the sides, near and far, that need no
+    /// BYE: who hung up, or whose dialog is another call's now.
+    pub fn close(&mut self, ctx: &mut Context<'_, '_>, by: [EndedBy; 2], knows: [bool; 2], reason: &str) -> Ticket {
         passing::refuse(ctx, std::mem::take(&mut self.bridge.passing));
         let reason = if reason.is_empty() { StatusCode::OK.reason() } else { reason };
         let status = StatusCode::OK.get();
@@ -167,7 +169,7 @@ impl Established {
             facts.close(ctx.now, self.number, end.dialog.call_id(), Ended { by, status, reason }, ctx.out);
         }
         let (number, version) = (self.number, self.version + 1);
-        let notes = [NEAR_HUNG_UP, FAR_HUNG_UP].into_iter().zip(by).filter(|(_, by)| *by == EndedBy::Peer);
+        let notes = [NEAR_KNOWS, FAR_KNOWS].into_iter().zip(knows).filter(|(_, knows)| *knows);
         let end = CallEnd { at: millis(ctx.now), note: notes.map(|(note, _)| note).sum() };
         ctx.out.persist(|octets| put_call_end(octets, number, version, end))
     }

@@ -298,7 +298,11 @@ impl AppServer {
         };
         let key = self.core.calls.reserve();
         for tag in tags {
-            self.core.dialogs.insert(tag, key);
+            // A call that has ended may have left its dialog to one that goes on.
+            let owner = self.core.dialogs.entry(tag).or_insert(key);
+            if kept.end.is_none() {
+                *owner = key;
+            }
         }
         if let Some(user) = established.user.as_ref().filter(|_| kept.end.is_none()) {
             // It was counted when it began; a bound that is lower by now ends no call.

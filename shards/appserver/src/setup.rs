@@ -7,7 +7,7 @@ use crate::{
     call::{Call, Caller, Early, LegNo, Setup, State, Why},
     caller,
     cdr::{self, Ended, Facts, Texts, millis},
-    established::{self, Established, FAR_HUNG_UP, NEAR_HUNG_UP},
+    established::{self, Established, FAR_KNOWS, NEAR_KNOWS},
     inside,
     leg::{LegState, Whom},
     mint::tag_text,
@@ -200,7 +200,7 @@ impl Setup {
                 self.bridges[at].bridge.bye(ctx, Side::Far, None);
                 let leg = self.bridges[at].leg;
                 self.close_leg(ctx, leg, EndedBy::OtherLeg, StatusCode::OK.get(), "cancelled");
-                let (number, end) = (self.number, CallEnd { at: millis(ctx.now), note: NEAR_HUNG_UP });
+                let (number, end) = (self.number, CallEnd { at: millis(ctx.now), note: NEAR_KNOWS });
                 ctx.out.persist(|octets| put_call_end(octets, number, 2, end));
             }
         }
@@ -260,7 +260,7 @@ impl Setup {
         let leg = self.bridges[at].leg;
         self.close_leg(ctx, leg, EndedBy::Peer, StatusCode::OK.get(), StatusCode::OK.reason());
         // For the caller there was no call, so nobody is to be told.
-        let (number, end) = (self.number, CallEnd { at: millis(ctx.now), note: NEAR_HUNG_UP | FAR_HUNG_UP });
+        let (number, end) = (self.number, CallEnd { at: millis(ctx.now), note: NEAR_KNOWS | FAR_KNOWS });
         ctx.out.persist(|octets| put_call_end(octets, number, 2, end));
         self.state = State::Proceeding;
         self.refuse(ctx, Failure::of(StatusCode::TEMPORARILY_UNAVAILABLE), EndedBy::OtherLeg);

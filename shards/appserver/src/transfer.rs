@@ -271,7 +271,9 @@ impl Established {
         if !is_gone {
             self.bridge.bye(ctx, referrer, None);
         }
-        self.close(ctx, [EndedBy::OtherLeg; 2], "transferred");
+        // The referred end's dialog is the new call's.
+        let knows = [Side::Near, Side::Far].map(|side| side == referred || is_gone);
+        self.close(ctx, [EndedBy::OtherLeg; 2], knows, "transferred");
         self.state = established::State::Over;
         true
     }
