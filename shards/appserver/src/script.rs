@@ -128,9 +128,8 @@ impl Setup {
                 self.tell_script_progress(ctx, &response);
                 Some(Reply::Done)
             }
-            Ask::Forward(name) if *name == *ctx.core.place.name => {
-                Some(Reply::Refused(format!("this is the application server `{name}` already")))
-            }
+            // The plan runs on the server that it chose.
+            Ask::Forward(name) if *name == *ctx.core.place.name => Some(Reply::Truth(false)),
             Ask::Forward(name) => {
                 self.runs[usize::from(no)].forward = Some(name);
                 Some(Reply::Done)

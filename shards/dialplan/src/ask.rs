@@ -11,8 +11,8 @@ pub enum Ask {
     Callback(Box<Callback>),
     /// Send a provisional response: [`Reply::Done`]. (A final response ends the run, see [`Ending`](crate::Ending).)
     Progress(Response),
-    /// Hand the whole call to the application server of this name: [`Reply::Done`] ends the run, [`Reply::Refused`] goes
-    /// on with the script.
+    /// Hand the whole call to the application server of this name: [`Reply::Done`] ends the run; where it is that server already,
+    /// [`Reply::Truth`]`(false)` goes on with the script.
     Forward(Box<str>),
     /// The bindings of a local account, best first: [`Reply::Bindings`].
     Bindings {

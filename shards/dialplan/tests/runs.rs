@@ -169,6 +169,14 @@ fn a_call_that_is_handed_over_ends_its_run() {
 }
 
 #[test]
+fn a_call_that_is_where_it_was_to_be_handed_over_to_goes_on() {
+    let (mut machine, run, step) = start("sys.forward(\"edge\"); sys.log(\"here\")");
+    assert_eq!(asked(Some(step)), Ask::Forward("edge".into()));
+    let ending = ended(machine.resume(NOW, run, Reply::Truth(false)));
+    assert_eq!((ending.cause, &*ending.trace), (Cause::Finished, &["here".into()][..]));
+}
+
+#[test]
 fn full_machines_and_users_with_too_many_runs_are_refused() {
     let plan = compile("sys.dial(\"bob\")");
     let mut machine = machine(Limits { max_runs: 3, max_runs_per_user: 2, ..Limits::default() });

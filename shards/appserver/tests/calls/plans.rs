@@ -328,6 +328,11 @@ fn a_call_is_handed_to_another_application_server_with_its_owner() {
     let leg = edge.request("INVITE");
     assert_eq!(leg.uri(), "sip:bob@10.0.0.2:5060");
     assert_eq!(edge.app.calls().next().map(|call| call.user), Some("alice@example.com".into()));
+    // There the same plan goes on.
+    let mut stable = World::with(|settings| settings.authenticate = true);
+    stable.plan("alice", false, true, r#"sys.forward("stable"); sys.dial("carol");"#);
+    stable.receive("192.0.2.1:5060", &handed.text);
+    assert_eq!(stable.request("INVITE").uri(), "sip:carol@10.0.0.3:5060");
     // Nobody else can write that.
     let forged = handed.0.replace(&handed.header("Call-ID"), "another");
     let mut edge = World::with(|settings| settings.authenticate = true);

@@ -34,8 +34,15 @@ fn calls(to: &mut Registry) {
         |_: &mut Sys, first: &str, second: &str, delay: INT| callback(first, second, delay),
     );
     to.method("sys.forward(app)", |_: &mut Sys, app: &str| -> Result<(), Raised> {
-        ask(|_| Ask::Forward(app.into()), |_, reply| matches!(reply, Reply::Done).then_some(()))?;
-        Err(with(|current| current.end(Over::Done(Cause::Forwarded, None))))
+        let is_handed_over = ask(
+            |_| Ask::Forward(app.into()),
+            |_, reply| match reply {
+                Reply::Done => Some(true),
+                Reply::Truth(is_handed_over) => Some(*is_handed_over),
+                _ => None,
+            },
+        )?;
+        if is_handed_over { Err(with(|current| current.end(Over::Done(Cause::Forwarded, None)))) } else { Ok(()) }
     });
 }
 
