@@ -72,6 +72,16 @@ fn an_unknown_proxy_require_is_a_bad_extension() {
     run(13, "bad_extension");
 }
 
+#[test]
+fn a_plan_tries_a_provider_then_a_second_one_then_voicemail() {
+    run(14, "providers_then_voicemail");
+}
+
+#[test]
+fn a_plan_hands_the_same_call_to_edge() {
+    run(15, "handed_to_edge");
+}
+
 /// Runs a scenario. The runner takes twenty ports, which no other test has.
 fn run(number: u16, scenario: &str) {
     let found = Command::new("sipp").arg("-v").output();
