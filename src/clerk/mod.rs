@@ -38,7 +38,7 @@ pub use replay::{Ahead, Damaged, Replayed, read_ahead, replay, replay_rest};
 pub use start::StartError;
 pub use state::JournalState;
 
-use crate::io::{JournalInlet, Waker};
+use crate::io::{JournalInlet, Waker, share};
 use crate::{cdr, config};
 use cdrs::Cdrs;
 use control::Socket;
@@ -121,6 +121,7 @@ impl Clerk {
                 };
                 let (journal_queue, control_queue) = (queue(1000, "journal"), queue(10, "control"));
                 glommio::spawn_local(beat()).detach();
+                share::be_let_in();
                 let socket = match settings.control.as_deref().map(Socket::bind).transpose() {
                     Ok(socket) => socket.map(Rc::new),
                     Err(error) => {

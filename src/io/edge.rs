@@ -4,6 +4,7 @@ use super::journal::JournalLink;
 use super::mesh::{Inward, Outward, mesh};
 use super::ring::Ring;
 use super::settings::Settings;
+use super::share;
 use super::socket::Sockets;
 use super::start::{self, StartError};
 use super::stats::EdgeStats;
@@ -203,6 +204,7 @@ fn prepare(settings: &Settings, number: u16, sockets: &[Option<Socket>]) -> Resu
         sched_setaffinity(None, &only)
             .map_err(|e| StartError::Other { what: "pinning a shard to its core", source: e.into() })?;
     }
+    share::be_let_in();
     let ring = Ring::new(settings)?;
     // -1 leaves a place empty.
     let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)).collect();

@@ -13,6 +13,7 @@ mod mapped;
 mod mesh;
 mod ring;
 mod settings;
+pub(crate) mod share;
 mod socket;
 pub mod spsc;
 mod start;

@@ -8,6 +8,7 @@ use super::edge::Stop;
 use super::journal::JournalLink;
 use super::mesh::{Errand, Inward, Outward};
 use super::ring::{Completion, Op, Ring, Submissions, Wait};
+use super::share;
 use super::stats::{Counters, EdgeStats};
 use super::tcp::{Arrivals, Directory, Place, Returned, Streams};
 use super::udp::Datagrams;
@@ -294,6 +295,9 @@ impl<C: Core> Shard<C> {
         let (completions, failed) = (&mut self.completions, &mut self.failed);
         datagrams.send_and_enter(&mut ring, out.outgoing(), wait, completions, failed)?;
         parts.waker.stay_awake();
+        if until_due.is_zero() {
+            share::offer();
+        }
 
         // Give back.
         self.returned = streams.take_returned();

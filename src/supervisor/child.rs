@@ -1,9 +1,10 @@
 //! One process that the supervisor has started: its channel, its last words, its end.
 #![expect(clippy::disallowed_methods, reason = "the edge: it starts processes and the threads that listen to them")]
 
-use super::{Event, share};
+use super::Event;
 use crate::config::LogFormat;
 use crate::control::Answer;
+use crate::io::share;
 use crate::process::channel::{self, Listener, Speaker};
 use crate::process::{Start, ToChild, ToSupervisor};
 use anyhow::{Context, anyhow};

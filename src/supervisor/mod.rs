@@ -19,7 +19,6 @@ mod notify;
 mod orders;
 mod replacement;
 mod settings;
-mod share;
 
 pub use backoff::{Backoff, Pauses};
 pub use settings::Settings;
@@ -27,7 +26,7 @@ pub use settings::Settings;
 use crate::clerk::ControlServer;
 use crate::config::{self, Config};
 use crate::control::{Answer, Done};
-use crate::io::Sockets;
+use crate::io::{Sockets, share};
 use crate::process::{AppPlace, Inherited, PROTOCOL, SWITCH, Start, ToChild, ToSupervisor};
 use crate::{logging, switch};
 use anyhow::{Context, anyhow, bail};

@@ -74,7 +74,7 @@ impl Default for Limits {
             max_variables: 256,
             max_operations: 1_000_000,
             slice_operations: 4_096,
-            slice_time: Duration::from_micros(250),
+            slice_time: Duration::from_micros(100),
             max_script_secs: 10,
             max_run_secs: 300,
             max_memory_bytes: 512 * 1024,
