@@ -121,7 +121,7 @@ impl Clerk {
                 };
                 let (journal_queue, control_queue) = (queue(1000, "journal"), queue(10, "control"));
                 glommio::spawn_local(beat()).detach();
-                share::be_let_in();
+                share::be_let_in(0);
                 let socket = match settings.control.as_deref().map(Socket::bind).transpose() {
                     Ok(socket) => socket.map(Rc::new),
                     Err(error) => {

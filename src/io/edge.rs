@@ -204,7 +204,7 @@ fn prepare(settings: &Settings, number: u16, sockets: &[Option<Socket>]) -> Resu
         sched_setaffinity(None, &only)
             .map_err(|e| StartError::Other { what: "pinning a shard to its core", source: e.into() })?;
     }
-    share::be_let_in();
+    share::be_let_in(settings.nice);
     let ring = Ring::new(settings)?;
     // -1 leaves a place empty.
     let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)).collect();

@@ -24,6 +24,8 @@ pub struct Settings {
     pub shards: u16,
     /// Cores to pin the shards to, in turn. None leaves their place to the kernel.
     pub cores: Vec<usize>,
+    /// How far the shards' threads stand back for others that want the processor too: what is added to their nice value.
+    pub nice: u8,
     /// Receive buffers for datagrams of each shard, a power of two of at most 32,768.
     pub datagram_buffers: u16,
     /// Octets of the longest datagram; a longer one is dropped and counted. Memory that none reaches is never touched.
@@ -75,6 +77,7 @@ impl Default for Settings {
             listeners: Vec::new(),
             shards: 1,
             cores: Vec::new(),
+            nice: 0,
             datagram_buffers: 1024,
             // §18.1.1: messages up to the largest datagram are handled.
             datagram_octets: 65_535,

@@ -1,17 +1,18 @@
 //! Shares of the processor: who stands back, and who is let in at once.
 //!
-//! Two processes that want one core at a time get it in turn by the kernel's scheduler (EEVDF). A greater nice value makes an
-//! application server's part small while proxy and registrar want some. That alone does not bound how long these wait to begin:
-//! who runs may finish the slice that it has been granted. A thread whose own slices are shorter is let in at once. So those of
-//! proxy and registrar are the shortest that there are, and so are those of every clerk: what waits for a journal waits for its
-//! thread to begin. But who has just had more than his part is not let in before the next tick (4 ms at 250 Hz), and a clerk that
-//! sleeps and wakes several times for one commit often has. So a shard whose scripts compute without a pause offers the
-//! processor after each of their slices ([`offer`]).
+//! Threads that want one core at a time get it in turn by the kernel's scheduler (EEVDF). A greater nice value makes the part
+//! small of shards that run scripts, while proxy and registrar want some. It is those threads' alone: a clerk that stood back
+//! as well would hold the file system's journal open for all others while it waits.
+//!
+//! Who runs may finish the slice that it has been granted, so the slices of all our threads are the shortest that there are. But who
+//! has just had more than his part is not let in before the next tick (4 ms at 250 Hz), and a clerk that sleeps and wakes
+//! several times for one commit often has. So a shard whose scripts compute without a pause offers the processor after each of
+//! their slices ([`offer`]).
 
 use std::time::Duration;
 
 /// The shortest slice that the kernel grants (sched(7): it takes 0.1 to 100 ms).
-pub(crate) const SHORTEST_SLICE: Duration = Duration::from_micros(100);
+const SHORTEST_SLICE: Duration = Duration::from_micros(100);
 
 /// The first version of what sched_setattr(2) reads.
 #[repr(C)]
@@ -26,16 +27,24 @@ struct Attributes {
     period: u64,
 }
 
-/// Gives the calling thread, and those that it starts, a nice value and slices of that length. It makes one system call and
-/// nothing else. A kernel before 6.12 knows no slices and leaves them as they are.
-pub(crate) fn take(nice: i32, slice: Option<Duration>) -> std::io::Result<()> {
+/// Has the calling thread, and those that it starts, let in at once beside threads of the same nice value, and adds `nice` to its
+/// own. Where the system does not grant that, it waits its turn. A kernel before 6.12 knows no slices and leaves them as they
+/// are.
+pub(crate) fn be_let_in(nice: u8) {
+    let own = rustix::process::getpriority_process(None).map_err(std::io::Error::from);
+    if let Err(error) = own.and_then(|own| take((own + i32::from(nice)).min(19))) {
+        tracing::warn!(%error, "a thread may have to wait for the processor: sched_setattr(2) fails");
+    }
+}
+
+fn take(nice: i32) -> std::io::Result<()> {
     let attributes = Attributes {
         size: size_of::<Attributes>() as u32,
         policy: libc::SCHED_OTHER as u32,
         flags: 0,
         nice,
         priority: 0,
-        runtime: slice.map_or(0, |slice| slice.as_nanos() as u64),
+        runtime: SHORTEST_SLICE.as_nanos() as u64,
         deadline: 0,
         period: 0,
     };
@@ -43,15 +52,6 @@ pub(crate) fn take(nice: i32, slice: Option<Duration>) -> std::io::Result<()> {
     match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
-    }
-}
-
-/// Has the calling thread let in at once, beside threads of the same nice value, which it keeps. Where the system does not
-/// grant that, it waits its turn.
-pub(crate) fn be_let_in() {
-    let nice = rustix::process::getpriority_process(None).map_err(Into::into);
-    if let Err(error) = nice.and_then(|nice| take(nice, Some(SHORTEST_SLICE))) {
-        tracing::warn!(%error, "a thread may have to wait for the processor: sched_setattr(2) fails");
     }
 }
 
@@ -64,17 +64,27 @@ pub(crate) fn offer() {
 mod tests {
     use super::*;
 
+    /// Nice value and slice of the calling thread; a kernel before 6.12 tells no slice.
+    fn granted() -> (i32, u64) {
+        let mut told: Attributes =
+            Attributes { size: 0, policy: 0, flags: 0, nice: 0, priority: 0, runtime: 0, deadline: 0, period: 0 };
+        let size = size_of::<Attributes>();
+        // SAFETY: the kernel writes at most `size` octets of a structure that has them.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut told, size, 0) }, 0);
+        (told.nice, told.runtime)
+    }
+
     #[test]
-    fn a_thread_stands_back_and_those_that_it_starts_too() {
-        let nice = || rustix::process::getpriority_process(None).expect("one's own");
+    fn a_thread_stands_back_with_the_shortest_slices_and_those_that_it_starts_too() {
         std::thread::Builder::new()
-            .spawn(move || {
-                take(7, Some(SHORTEST_SLICE)).unwrap();
-                assert_eq!(nice(), 7);
-                let child = std::thread::Builder::new().spawn(nice).unwrap();
-                assert_eq!(child.join().unwrap(), 7);
-                be_let_in();
-                assert_eq!(nice(), 7);
+            .spawn(|| {
+                let (before, _) = granted();
+                be_let_in(7);
+                let (nice, slice) = granted();
+                assert_eq!(nice, (before + 7).min(19));
+                assert!([0, SHORTEST_SLICE.as_nanos() as u64].contains(&slice), "{slice} ns");
+                let child = std::thread::Builder::new().spawn(granted).unwrap();
+                assert_eq!(child.join().unwrap(), (nice, slice));
             })
             .unwrap()
             .join()

@@ -77,6 +77,7 @@ pub(super) fn run(
 
     let settings = io::Settings {
         cores: app.cores.cores().iter().map(|&core| usize::from(core)).collect(),
+        nice: config.supervisor.nice,
         streams: io::StreamSettings { connections: 0, ..io::StreamSettings::default() },
         ..switch::edge_settings(&config)
     };

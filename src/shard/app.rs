@@ -225,7 +225,11 @@ impl AppShard {
             return out.send(self.link.to(peer), out.arena().alloc([received.octets]));
         }
         match setup(&message) {
-            Some(Setup::Begins) => self.keep_refusal(now, &message, from_outside.flow, out),
+            // A copy of an INVITE that was answered a moment ago is no set-up that begins.
+            Some(Setup::Begins) if !self.app.knows(&message) => {
+                self.keep_refusal(now, &message, from_outside.flow, out);
+            }
+            Some(Setup::Begins) => {}
             Some(Setup::Ends) => self.setups.forget(transaction(&message)),
             Some(Setup::Acknowledged) => self.setups.forget(acknowledgement(&message)),
             None => {}
@@ -348,7 +352,8 @@ impl AppShard {
         let refused = last_words.iter().filter_map(|datagram| {
             let message = Message::parse(datagram, &limits).ok()?;
             let is_refusal = message.response().is_ok_and(|response| !response.status.is_success());
-            message.call_id().filter(|_| is_refusal)
+            let from = message.value(sip::HeaderName::From).and_then(Address::from_value)?;
+            Some((message.call_id()?, from.tag?)).filter(|_| is_refusal)
         });
         let refused: HashSet<_> = refused.collect();
         let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };

@@ -4,7 +4,6 @@
 use super::Event;
 use crate::config::LogFormat;
 use crate::control::Answer;
-use crate::io::share;
 use crate::process::channel::{self, Listener, Speaker};
 use crate::process::{Start, ToChild, ToSupervisor};
 use anyhow::{Context, anyhow};
@@ -35,10 +34,6 @@ pub struct Spec {
     pub binary: Option<PathBuf>,
     /// The cores that it keeps to; all of them where there are none.
     pub cores: Vec<usize>,
-    /// How far it stands back from the supervisor where others want the processor too.
-    pub nice: i32,
-    /// How long it runs in one piece before others have their turn; None is as the kernel thinks fit.
-    pub slice: Option<Duration>,
     /// Its oom_score_adj (proc(5)): the higher, the sooner the kernel chooses it when memory runs out.
     pub oom_score: i32,
     /// How its log is told from others'.
@@ -78,8 +73,7 @@ impl Child {
         command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
         let inherited: Vec<RawFd> = start.sockets.descriptors().chain([theirs.as_raw_fd()]).collect();
         let supervisor = rustix::process::getpid();
-        let own = rustix::process::getpriority_process(None).unwrap_or(0);
-        let (nice, slice, cores) = ((own + spec.nice).min(19), spec.slice, cpu_set(&spec.cores));
+        let cores = cpu_set(&spec.cores);
         let prepare = move || {
             // The process before the fork was the supervisor; if that has ended since, nobody will end this one.
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -89,7 +83,6 @@ impl Child {
             rustix::thread::set_no_new_privs(true)?;
             // A core dump would hold what nobody may read.
             setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-            share::take(nice, slice)?;
             if let Some(cores) = &cores {
                 sched_setaffinity(None, cores)?;
             }

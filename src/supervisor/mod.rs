@@ -26,7 +26,7 @@ pub use settings::Settings;
 use crate::clerk::ControlServer;
 use crate::config::{self, Config};
 use crate::control::{Answer, Done};
-use crate::io::{Sockets, share};
+use crate::io::Sockets;
 use crate::process::{AppPlace, Inherited, PROTOCOL, SWITCH, Start, ToChild, ToSupervisor};
 use crate::{logging, switch};
 use anyhow::{Context, anyhow, bail};
@@ -147,8 +147,6 @@ impl Supervisor {
         let spec = |cores: &config::Shards, binary| Spec {
             binary,
             cores: cores.cores().iter().map(|&core| usize::from(core)).collect(),
-            nice: 0,
-            slice: Some(share::SHORTEST_SLICE),
             oom_score: 0,
             log: config.log.format,
         };
@@ -157,9 +155,7 @@ impl Supervisor {
         let mut members = vec![Member::new(SWITCH, switch_spec, seat, &settings)];
         for app in config.app.iter().filter(|app| app.uri.is_none()) {
             let spec = Spec {
-                // Scripts stand back for the proxy and the registrar, on the processor and in memory.
-                nice: settings.app_nice,
-                slice: None,
+                // Scripts stand back for the proxy and the registrar, in memory too.
                 oom_score: settings.app_oom_score,
                 ..spec(&app.cores, app.binary.clone())
             };

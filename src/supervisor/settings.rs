@@ -26,8 +26,6 @@ pub struct Settings {
     /// How long requests for an application server that has ended wait for the next one before they are answered 503:
     /// until they would be sent again (T1, RFC 3261 §17.1.1.1), silence costs nothing.
     pub grace: Duration,
-    /// The nice value of application servers (setpriority(2)).
-    pub app_nice: i32,
     /// The oom_score_adj of application servers (proc(5)).
     pub app_oom_score: i32,
 }
@@ -51,7 +49,6 @@ impl Settings {
             // With what the children need to end, a stop takes 5 s at most.
             stop: Duration::from_millis(4_600),
             grace: Duration::from_millis(500),
-            app_nice: chosen.nice.into(),
             app_oom_score: 500,
         }
     }

@@ -31,6 +31,8 @@ pub(crate) fn edge_settings(config: &Config) -> io::Settings {
             .collect(),
         shards: config.cores.switch.count(),
         cores: config.cores.switch.cores().iter().map(|&core| usize::from(core)).collect(),
+        // Proxy and registrar stand back for nobody.
+        nice: 0,
         datagram_buffers: config.udp.buffers,
         datagram_octets: config.udp.buffer_bytes as usize,
         receive_octets: config.udp.receive_buffer_bytes as usize,

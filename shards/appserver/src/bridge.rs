@@ -190,7 +190,7 @@ impl Bridge {
     /// Puts a new peer into the place of a side's (RFC 3891 §3).
     pub fn replace(&mut self, ctx: &mut Context<'_, '_>, side: Side, mut end: End) -> Then {
         self.bye(ctx, side, None);
-        ctx.core.forget_dialog(&self.end(side).dialog);
+        ctx.core.forget_dialog(ctx.key, &self.end(side).dialog);
         if let Some(tag) = parse_tag(end.dialog.local_tag()) {
             ctx.core.dialogs.insert(tag, ctx.key);
         }

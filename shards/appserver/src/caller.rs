@@ -225,11 +225,7 @@ pub(crate) fn route(
         return Ok(incoming(aor.into()));
     }
     if let Who::Provider(providers) = who {
-        // Users share providers: the user part of the Request-URI or of To tells whose call it is.
-        let to = message.value(HeaderName::To).and_then(Address::from_value).and_then(|to| to.parse_uri().ok());
-        let users = [Some(uri), to].map(|uri| uri.and_then(|uri| uri.sip().ok()).and_then(|uri| uri.user));
-        let is_his = |p: &&Arc<Provider>| p.enabled && users.contains(&Some(p.user.as_bytes()));
-        if let Some(provider) = providers.iter().find(is_his) {
+        if let Some(provider) = providers.iter().find(|provider| is_called(provider, message, request)) {
             return Ok(incoming(provider.owner.as_ref().into()));
         }
     }
@@ -241,8 +237,20 @@ pub(crate) fn route(
     }
 }
 
-/// The provider that the call came from.
-pub(crate) fn provider(who: &Who, owner: &str) -> Option<Arc<Provider>> {
+/// Whether the call is for this account with a provider. Users share providers, and one may have several accounts there: the
+/// user part of the Request-URI or of To tells which.
+fn is_called(provider: &Provider, message: &Message<'_>, request: &Request<'_>) -> bool {
+    let to = message.value(HeaderName::To).and_then(Address::from_value).map(|to| to.uri);
+    let is_his = |uri: &[u8]| {
+        let uri = Uri::parse(uri).and_then(Uri::sip).ok();
+        uri.and_then(|uri| uri.user) == Some(provider.user.as_bytes())
+    };
+    provider.enabled && [Some(request.uri), to].into_iter().flatten().any(is_his)
+}
+
+/// The provider's account that the call came by: the one that was called, or any of the owner's there.
+pub(crate) fn provider(who: &Who, owner: &str, message: &Message<'_>, request: &Request<'_>) -> Option<Arc<Provider>> {
     let Who::Provider(providers) = who else { return None };
-    providers.iter().find(|provider| provider.enabled && *provider.owner == *owner).cloned()
+    let own = || providers.iter().filter(|provider| provider.enabled && *provider.owner == *owner);
+    own().find(|provider| is_called(provider, message, request)).or_else(|| own().next()).cloned()
 }

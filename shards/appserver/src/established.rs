@@ -351,7 +351,7 @@ impl Established {
     /// Gives up what finds it.
     pub fn forget(&self, ctx: &mut Context<'_, '_>) {
         for dialog in [&self.bridge.near.dialog, &self.bridge.far.dialog] {
-            ctx.core.forget_dialog(dialog);
+            ctx.core.forget_dialog(ctx.key, dialog);
         }
         if let Some(user) = &self.user {
             ctx.core.count_out(user, ctx.key);

@@ -12,7 +12,7 @@ use crate::{
     shared::Context,
 };
 use agent::{Flow, PLACEHOLDER, Way};
-use sip::{HeaderName, Message, Octets, Request, StatusCode, Uri};
+use sip::{Address, HeaderName, Message, Method, Octets, Request, StatusCode, Uri};
 
 /// The parameter that carries the other end.
 const PEER: &str = "ringswitch-peer";
@@ -55,19 +55,32 @@ pub(crate) fn contact_for(
     put_octets(&mut peer, &route);
     put_way(&mut peer, way);
     let call_id = message.call_id().unwrap_or_default();
+    // Who has it writes this end's tag into his To.
+    let end = if message.is_request() { HeaderName::From } else { HeaderName::To };
+    let end = message.value(end).and_then(Address::from_value).and_then(|end| end.tag);
     let mut value = Vec::with_capacity(2 * peer.len() + 128);
     value.put(if uri.secure { b"<sips:" } else { b"<sip:" });
     ctx.core.tokens.write(ctx.core.agent(), call_id, &mut value);
-    value.put_display(format_args!("@{PLACEHOLDER};{PEER}={}>", ctx.core.hidden.hide(call_id, &peer)));
+    value.put_display(format_args!("@{PLACEHOLDER};{PEER}={}>", ctx.core.hidden.hide(&context(call_id, end), &peer)));
     Ok(Some(value))
 }
 
-/// Whom a request inside such a dialog is for. None where its Request-URI is no Contact of ours; an error where it is of another
-/// call, or forged.
+/// What a hidden end is sealed with: its dialog.
+fn context(call_id: &[u8], tag: Option<&[u8]>) -> Vec<u8> {
+    [call_id, b" ", tag.unwrap_or_default()].concat()
+}
+
+/// Whom a request inside such a dialog is for. None where it is none: such a Contact is for subscriptions and their notifications
+/// alone, and whoever sends something else there has to prove who he is as anywhere. An error where its Request-URI is of another
+/// dialog, or forged.
 pub(crate) fn target_of(ctx: &Context<'_, '_>, request: &Request<'_>) -> Option<Result<Target, StatusCode>> {
     let uri = Uri::parse(request.uri).and_then(Uri::sip).ok()?;
     let token = uri.param(PEER)?;
-    let revealed = ctx.core.hidden.reveal(request.call_id, token).and_then(|peer| {
+    let is_inside = matches!(request.method, Method::Subscribe | Method::Notify) && request.to.tag.is_some();
+    if !is_inside {
+        return None;
+    }
+    let revealed = ctx.core.hidden.reveal(&context(request.call_id, request.to.tag), token).and_then(|peer| {
         let mut rest = &peer[..];
         let (uri, route) = (take_octets(&mut rest)?.into(), take_octets(&mut rest)?.into());
         let flow = match take_way(&mut rest)? {

@@ -333,7 +333,8 @@ impl AppServer {
 
     /// Ends the call of that number, as an administrator wants. False where there is none.
     pub fn hang_up(&mut self, now: Now, number: u128, world: &mut impl Surroundings, out: &mut Outbox<'_>) -> bool {
-        let found = self.core.calls.iter().find(|(_, call)| call.number() == number).map(|(key, _)| key);
+        let is_it = |call: &Call| call.number() == number && !call.has_ended();
+        let found = self.core.calls.iter().find(|(_, call)| is_it(call)).map(|(key, _)| key);
         let Some(key) = found else { return false };
         Turn { now, core: &mut self.core, world, out }.with_call(key, |call, ctx| match call {
             Call::Setup(setup) => setup.hang_up(ctx, ADMIN),
@@ -342,19 +343,25 @@ impl AppServer {
         true
     }
 
-    /// Ends the answered calls whose callers, in the dialogs of these Call-IDs, are told that nothing came of them.
+    /// Ends the answered calls whose callers are told that nothing came of them: `refused` are the Call-ID and the From tag of
+    /// their INVITEs.
     pub fn end_unheard(
         &mut self,
         now: Now,
-        call_ids: &HashSet<&[u8]>,
+        refused: &HashSet<(&[u8], &[u8])>,
         world: &mut impl Surroundings,
         out: &mut Outbox<'_>,
     ) {
-        if call_ids.is_empty() {
+        if refused.is_empty() {
             return;
         }
-        let is_unheard =
-            |call: &Call| matches!(call, Call::Established(c) if call_ids.contains(c.bridge.near.dialog.call_id()));
+        let is_unheard = |call: &Call| match call {
+            Call::Established(call) => {
+                let near = &call.bridge.near.dialog;
+                refused.contains(&(near.call_id(), near.remote_tag()))
+            }
+            Call::Setup(_) => false,
+        };
         let found: Vec<_> = self.core.calls.iter().filter(|(_, call)| is_unheard(call)).map(|(key, _)| key).collect();
         let mut turn = Turn { now, core: &mut self.core, world, out };
         for key in found {

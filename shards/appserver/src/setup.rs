@@ -86,7 +86,7 @@ impl Setup {
         ctx.core.counters.calls += 1;
         ctx.core.transactions.set_user(server, User::Caller(ctx.key));
         ctx.core.transactions.trying(ctx.now, server, message, ctx.out);
-        let provider = caller::provider(&who, &party.owner);
+        let provider = caller::provider(&who, &party.owner, message, request);
         let facts = Facts::new(
             ctx.now,
             0,

@@ -144,10 +144,11 @@ impl Core {
         dialog_tag(self.agent(), tag)
     }
 
-    /// A dialog of an answered call has ended.
-    pub fn forget_dialog(&mut self, dialog: &Dialog) {
+    /// A dialog of an answered call has ended; it may be another call's by now.
+    pub fn forget_dialog(&mut self, call: CallKey, dialog: &Dialog) {
         let Some(tag) = parse_tag(dialog.local_tag()) else { return };
-        if self.dialogs.remove(&tag).is_some() {
+        if self.dialogs.get(&tag) == Some(&call) {
+            self.dialogs.remove(&tag);
             if self.ended.len() >= MAX_ENDED {
                 self.ended.pop_front();
             }

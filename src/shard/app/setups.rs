@@ -83,9 +83,7 @@ impl Setups {
         if self.taken.contains_key(&key) {
             return;
         }
-        if self.free.is_empty() {
-            self.give_up(now);
-        }
+        self.give_up(now);
         let Some(slot) = self.free.pop_if(|_| datagram.len() <= SLOT - HEAD) else {
             self.unkept += 1;
             return;
@@ -93,14 +91,18 @@ impl Setups {
         self.put(now, key, slot, datagram);
     }
 
-    /// Keeps a datagram under `key` in the place of what is kept under `before`, if anything is.
+    /// Keeps a datagram under `key` in the place of what is kept under `before`, if anything is. One that is too long for a slot is
+    /// not kept: better nothing is said than what is not so.
     pub fn replace(&mut self, now: Duration, before: u64, key: u64, datagram: &[u8]) {
-        if datagram.len() > SLOT - HEAD || self.taken.contains_key(&key) {
+        if !self.taken.contains_key(&before) || self.taken.contains_key(&key) {
             return self.forget(before);
         }
-        if let Some(slot) = self.taken.remove(&before) {
-            self.put(now, key, slot, datagram);
+        // Where there is room, the new one stands before the old one goes: there is no moment at which neither does.
+        if self.free.is_empty() {
+            self.forget(before);
         }
+        self.keep(now, key, datagram);
+        self.forget(before);
     }
 
     fn put(&mut self, now: Duration, key: u64, slot: u32, datagram: &[u8]) {
@@ -235,5 +237,8 @@ mod tests {
         assert_eq!(setups.unkept, 2);
         assert_eq!(setups.taken.len(), 1, "both had been there for too long");
         assert_eq!(setups.until.len(), 1);
+        setups.keep(at(404), 6, b"z");
+        setups.replace(at(404), 6, 7, b"in the same place, for there is no other");
+        assert_eq!((setups.unkept, setups.taken.contains_key(&7)), (2, true));
     }
 }

@@ -252,7 +252,9 @@ fn a_call_whose_caller_never_heard_its_answer_is_ended_by_the_next_process() {
     assert!(world.sent.iter().all(|sent| sent.status() != 200), "the caller waits for the journal");
     world.keeps = true;
     world.kill();
-    world.end_unheard(&[&invite.header("Call-ID")]);
+    world.end_unheard(&invite.header("Call-ID"), "another");
+    world.expect_silence();
+    world.end_unheard(&invite.header("Call-ID"), &invite.tag("From"));
     let ended = [world.request("BYE"), world.request("BYE")].map(|bye| bye.header("Call-ID"));
     assert!(ended.contains(&leg.header("Call-ID")), "the phone that was answered is told");
     assert_eq!(world.cdrs().iter().map(|cdr| cdr.2).collect::<Vec<_>>(), ["switch", "switch"]);

@@ -77,6 +77,26 @@ fn a_notification_finds_through_a_nat_and_along_a_route() {
 }
 
 #[test]
+fn a_hidden_contact_is_good_for_its_subscription_and_nothing_else() {
+    let (mut world, alice, bob) = (World::with(|settings| settings.authenticate = true), alice(), bob());
+    world.around.trusted.push("10.0.0.1".parse().unwrap());
+    world.receive(alice.address, &alice.request("SUBSCRIBE", "sip:bob@example.com", PRESENCE, ""));
+    let subscribed = world.request("SUBSCRIBE");
+    world.receive(bob.address, &bob.respond(&subscribed, 200, "b", "", ""));
+    let accepted = world.response(200);
+    world.log();
+    // Bob is challenged as he would be for any other request; no method and no dialog but the subscription's own reach Alice.
+    world.receive(bob.address, &bob.inside(&subscribed, "b", "MESSAGE", 1, "", "x"));
+    world.response(407);
+    let other = bob.inside(&subscribed, "b", "NOTIFY", 2, "", "").0;
+    world.receive(bob.address, &Text(other.replace(&format!("tag={}", subscribed.tag("From")), "tag=another")));
+    world.response(481);
+    // Nor is there anybody behind it for who need not prove who he is.
+    world.receive(alice.address, &alice.inside(&accepted, "", "MESSAGE", 3, "", "x"));
+    assert!(world.sent.iter().all(|sent| !sent.is_request()), "{:?}", world.log());
+}
+
+#[test]
 fn what_makes_no_dialog_has_no_contact() {
     let (mut world, alice, bob) = (World::new(), alice(), bob());
     for method in ["MESSAGE", "OPTIONS"] {

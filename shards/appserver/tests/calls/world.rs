@@ -261,10 +261,10 @@ impl World {
         self.turn(|app, now, around, out| assert!(app.hang_up(now, number, around, out)));
     }
 
-    /// The callers of these Call-IDs are told that nothing came of their calls.
-    pub fn end_unheard(&mut self, call_ids: &[&str]) {
-        let call_ids = call_ids.iter().map(|call_id| call_id.as_bytes()).collect();
-        self.turn(|app, now, around, out| app.end_unheard(now, &call_ids, around, out));
+    /// The caller of this INVITE is told that nothing came of his call.
+    pub fn end_unheard(&mut self, call_id: &str, tag: &str) {
+        let refused = [(call_id.as_bytes(), tag.as_bytes())].into();
+        self.turn(|app, now, around, out| app.end_unheard(now, &refused, around, out));
     }
 
     /// Answers the questions that wait.
