@@ -158,7 +158,7 @@ impl ControlServer {
             move || async move {
                 stop.prepare_to_sleep();
                 let stops = stop.to_file()?;
-                glommio::spawn_local(super::beat()).detach();
+                glommio::spawn_local(super::beat(super::BEAT)).detach();
                 let socket = match Socket::bind(&data_dir) {
                     Ok(socket) => Rc::new(socket),
                     Err(error) => {

@@ -66,7 +66,10 @@ const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Any event of the executor's latency ring which wakes no task can have that effect at that moment, the completion of a
 /// side thread for one. The executor wakes this often, so that it does not sleep for long then.
-const BEAT: Duration = Duration::from_millis(500);
+const BEAT: Duration = Duration::from_millis(20);
+
+/// The same while shards wait for a commit.
+const HURRY: Duration = Duration::from_millis(1);
 
 /// Side threads: one for a request of the control socket, one for what a file system does without io_uring.
 const SIDE_THREADS: usize = 2;
@@ -120,7 +123,7 @@ impl Clerk {
                     glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
                 };
                 let (journal_queue, control_queue) = (queue(1000, "journal"), queue(10, "control"));
-                glommio::spawn_local(beat()).detach();
+                glommio::spawn_local(beat(BEAT)).detach();
                 share::be_let_in(0);
                 let socket = match settings.control.as_deref().map(Socket::bind).transpose() {
                     Ok(socket) => socket.map(Rc::new),
@@ -188,10 +191,10 @@ fn executor(placement: Placement, name: &str) -> LocalExecutorBuilder {
         .blocking_thread_pool_placement(PoolPlacement::Unbound(SIDE_THREADS))
 }
 
-/// Wakes the executor now and then.
-async fn beat() {
+/// Wakes the executor now and then, for ever.
+async fn beat(pause: Duration) {
     loop {
-        glommio::timer::sleep(BEAT).await;
+        glommio::timer::sleep(pause).await;
     }
 }
 
@@ -208,7 +211,7 @@ async fn write<D: disk::Disk>(mut journal: Journal<D>, waker: Arc<Waker>, stop: 
             doorbell.read_at(0, size_of::<u64>()).await.map_err(disk::system_error)?;
         }
         waker.stay_awake();
-        journal.commit(Instant::now()).await;
+        futures_lite::future::or(journal.commit(Instant::now()), beat(HURRY)).await;
         glommio::yield_if_needed().await;
     }
 }

@@ -224,10 +224,10 @@ pub(crate) fn route(
     if let Some(aor) = callee.filter(|aor| accounts.exists(aor)) {
         return Ok(incoming(aor.into()));
     }
-    if let Who::Provider(providers) = who {
-        if let Some(provider) = providers.iter().find(|provider| is_called(provider, message, request)) {
-            return Ok(incoming(provider.owner.as_ref().into()));
-        }
+    if let Who::Provider(providers) = who
+        && let Some(provider) = providers.iter().find(|provider| is_called(provider, message, request))
+    {
+        return Ok(incoming(provider.owner.as_ref().into()));
     }
     let is_ours = matches!(&uri, Uri::Sip(sip) if ctx.core.settings.domains.local(&sip.host, sip.port).is_some());
     match who {

@@ -147,13 +147,14 @@ impl Core {
     /// A dialog of an answered call has ended; it may be another call's by now.
     pub fn forget_dialog(&mut self, call: CallKey, dialog: &Dialog) {
         let Some(tag) = parse_tag(dialog.local_tag()) else { return };
-        if self.dialogs.get(&tag) == Some(&call) {
-            self.dialogs.remove(&tag);
-            if self.ended.len() >= MAX_ENDED {
-                self.ended.pop_front();
-            }
-            self.ended.push_back(tag);
+        if self.dialogs.get(&tag) != Some(&call) {
+            return;
         }
+        self.dialogs.remove(&tag);
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(tag);
     }
 
     /// What answers an INVITE that is to replace the dialog with this tag, which is not here (RFC 3891 §3).
