@@ -396,3 +396,16 @@ fn shell(file: &Path) -> Connection {
     connection.busy_timeout(Duration::from_secs(5)).unwrap();
     connection
 }
+
+#[test]
+fn many_processes_may_make_it_at_the_same_time() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ringswitch.db");
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let openers: Vec<_> = (0..8).map(|_| scope.spawn(|| Database::open(&file).map(drop))).collect();
+            openers.into_iter().map(|opener| opener.join().unwrap()).collect()
+        });
+        opened.into_iter().for_each(|opened| opened.unwrap());
+    }
+}

@@ -8,8 +8,9 @@ use super::{
     watcher::{Change, Everything, Sink},
 };
 use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, ffi};
+use rustix::fs::{FlockOperation, flock};
 use std::{
-    fs::{DirBuilder, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -93,6 +94,10 @@ impl Database {
         let dir = file.parent().unwrap_or(Path::new("."));
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(faulty(dir))?;
         create(file, dir).map_err(faulty(file))?;
+        // The processes of a switch open it at the same time. While one makes it a WAL database, SQLite refuses the others at once,
+        // whatever the time that they would wait; so they take turns here, until each has its connection.
+        let turn = directory(dir).map_err(faulty(dir))?;
+        flock(&turn, FlockOperation::LockExclusive).map_err(|errno| faulty(dir)(errno.into()))?;
 
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let sqlite = |error| AccountsError::Sqlite { file: file.to_owned(), error };
@@ -207,6 +212,12 @@ fn create(file: &Path, dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// The directory, to be locked.
+#[expect(clippy::disallowed_methods, reason = "accounts are opened by the command line and the watcher, by no core")]
+fn directory(dir: &Path) -> io::Result<File> {
+    File::open(dir)
 }
 
 /// Runs the migrations that lack. Returns the version which the schema then has.
