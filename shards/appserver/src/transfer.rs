@@ -240,7 +240,7 @@ impl Established {
         self.notify(ctx, StatusCode::OK, StatusCode::OK.reason());
         let mut body = Vec::new();
         let body = crate::inside::mangled(message, self.bridge.mangle.then_some(flow), &mut body);
-        let new_key = transfer;
+        let (old_key, new_key) = (ctx.key, transfer);
         let joined = with_other(ctx, new_key, |call, ctx| {
             let Call::Setup(setup) = call else { return };
             let State::Joining { bridge, cseq } = setup.state else { return };
@@ -261,6 +261,11 @@ impl Established {
                 ctx.core.users.entry(Rc::clone(user)).or_default().push(ctx.key);
             }
             ctx.core.dialogs.extend(tag.map(|tag| (tag, ctx.key)));
+            // What stood in its place goes with the old call.
+            let stood_in = own_tag(&self.bridge.end(referred).dialog);
+            if let Some(owner) = stood_in.and_then(|tag| ctx.core.dialogs.get_mut(&tag)) {
+                *owner = old_key;
+            }
             *call = Call::Established(Box::new(established));
         });
         if joined.is_none() {
