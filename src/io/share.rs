@@ -1,8 +1,8 @@
 //! Shares of the processor: who stands back, and who is let in at once.
 //!
 //! Threads that want one core at a time get it in turn by the kernel's scheduler (EEVDF). A greater nice value makes the part
-//! small of shards that run scripts, while proxy and registrar want some. It is those threads' alone: a clerk that stood back
-//! as well would hold the file system's journal open for all others while it waits.
+//! small of shards that run scripts, while proxy and registrar want some. It is those threads' alone: others wait for a clerk,
+//! and it computes no scripts.
 //!
 //! Who runs may finish the slice that it has been granted, so the slices of all our threads are the shortest that there are. But who
 //! has just had more than his part is not let in before the next tick (4 ms at 250 Hz), and a clerk that sleeps and wakes
