@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use bench::{
     calls::{self, Calls},
     compare,
-    isolation::Isolation,
+    isolation::{Isolation, Placement},
     kills::Kills,
     message::DOMAIN,
     mmsg,
@@ -105,7 +105,7 @@ impl CallsArgs {
         if let Some(server) = self.server {
             return self.against(server, self.pid, &phone);
         }
-        let scene = if self.separate { Scene::separate() } else { Scene::one() };
+        let scene = if self.separate { Scene::separate(None) } else { Scene::one() };
         let scene = if self.plan { scene.with_plan("one dial", "caller", compare::ONE_DIAL) } else { scene };
         let dir = tempfile::tempdir_in(self.start.dir()?)?;
         let place = Place { listen: free_port()?, sink: mmsg::address(&phone), cores, dir: dir.path() };
@@ -191,6 +191,9 @@ impl WaitingArgs {
 pub struct IsolationArgs {
     #[command(flatten)]
     start: Start,
+    /// How the application servers are placed; one table for all that are given.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Placement::One, Placement::Separate])]
+    placement: Vec<Placement>,
     /// Scripts that loop at a time.
     #[arg(long, default_value_t = 100)]
     scripts: u32,
@@ -212,18 +215,23 @@ pub struct IsolationArgs {
     /// The core of the switch and all of its processes.
     #[arg(long, requires = "core")]
     server_core: Option<usize>,
+    /// Another core, for the application servers' shards where they have processes of their own.
+    #[arg(long)]
+    app_core: Option<usize>,
 }
 
 impl IsolationArgs {
     pub fn run(&self) -> Result<()> {
         let report = bench::isolation::run(&Isolation {
             program: self.start.program()?,
+            placements: self.placement.clone(),
             scripts: self.scripts,
             register_rate: self.register_rate,
             call_rate: self.call_rate,
             time: Duration::from_secs_f64(self.seconds),
             repetitions: usize::from(self.repeat),
             cores: self.core.zip(self.server_core).map(|(generator, server)| Cores { generator, server }),
+            app_core: self.app_core,
             dir: self.start.dir()?,
         })?;
         self.start.print(&report)

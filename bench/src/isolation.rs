@@ -19,11 +19,32 @@ const PLAN: &str = "loop { }";
 /// How long such a run lasts: `dialplan.max_script_secs`.
 const RUN_SECS: u32 = 10;
 
+/// How the application servers are placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// All in one process.
+    One,
+    /// Each in its own.
+    Separate,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::One => "one",
+            Self::Separate => "separate",
+        })
+    }
+}
+
 /// What is tried.
 #[derive(Clone, Debug)]
 pub struct Isolation {
     /// The switch.
     pub program: PathBuf,
+    /// The placements to try, in this order.
+    pub placements: Vec<Placement>,
     /// Scripts that loop at a time.
     pub scripts: u32,
     /// REGISTERs a second.
@@ -36,6 +57,8 @@ pub struct Isolation {
     pub repetitions: usize,
     /// The cores; None leaves all to the scheduler.
     pub cores: Option<Cores>,
+    /// The core of the application servers' shards, where they have processes of their own.
+    pub app_core: Option<usize>,
     /// Where data directories are made.
     pub dir: PathBuf,
 }
@@ -44,7 +67,7 @@ pub struct Isolation {
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     /// How the application servers are placed.
-    pub placement: &'static str,
+    pub placement: Placement,
     /// What was waited for.
     pub what: String,
     /// Microseconds while no script ran.
@@ -62,28 +85,31 @@ impl Line {
     }
 }
 
-/// The lines of both placements.
+/// The lines of all placements.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// How many scripts looped.
     pub scripts: u32,
-    /// One process first.
+    /// In the order that was asked for.
     pub lines: Vec<Line>,
 }
 
 /// Runs it.
 pub fn run(isolation: &Isolation) -> Result<Report> {
-    let one = Scene::one().with_plan("one", "looper", PLAN);
-    let separate = Scene::separate().with_plan("separate", "looper", PLAN);
     let mut lines = Vec::new();
-    for (scene, domains) in [(one, &[DOMAIN][..]), (separate, &[DOMAIN, EDGE])] {
-        lines.extend(beside(isolation, scene, domains)?);
+    for &placement in &isolation.placements {
+        lines.extend(beside(isolation, placement)?);
     }
     Ok(Report { scripts: isolation.scripts, lines })
 }
 
-fn beside(isolation: &Isolation, scene: Scene, domains: &[&str]) -> Result<Vec<Line>> {
-    let placement = scene.name;
+fn beside(isolation: &Isolation, placement: Placement) -> Result<Vec<Line>> {
+    let (scene, domains) = match placement {
+        Placement::One => (Scene::one().with_plan("one", "looper", PLAN), &[DOMAIN][..]),
+        Placement::Separate => {
+            (Scene::separate(isolation.app_core).with_plan("separate", "looper", PLAN), &[DOMAIN, EDGE][..])
+        }
+    };
     let dir = tempfile::tempdir_in(&isolation.dir)?;
     let (phone, unheard) = (mmsg::bind(0)?, mmsg::bind(0)?);
     let sink = mmsg::address(&phone);
@@ -154,6 +180,9 @@ fn measure(isolation: &Isolation, running: &Running, domains: &[&str], phone: &U
         phone,
     )?;
     let failed = registers.sent - registers.completed;
+    if failed > 0 {
+        eprintln!("{failed} REGISTERs have failed; the answers by status: {:?}", registers.statuses);
+    }
     let mut samples = vec![Sample { what: "REGISTER".into(), p99_us: registers.latency.p99_us, failed }];
     for domain in domains {
         let calls = Calls {

@@ -113,7 +113,7 @@ pub fn run(kills: &Kills) -> Result<Report> {
     let dir = tempfile::tempdir_in(&kills.dir)?;
     let (stable_phone, edge_phone) = (mmsg::bind(0)?, mmsg::bind(0)?);
     let place = Place { listen: free_port()?, sink: mmsg::address(&stable_phone), cores: None, dir: dir.path() };
-    let switch = Ringswitch { program: kills.program.clone(), scene: Scene::separate() };
+    let switch = Ringswitch { program: kills.program.clone(), scene: Scene::separate(None) };
     let running = Running::start(&switch, &place, &stable_phone, Probe::Forwards)?;
     let calls = |domain, rate: f64| Calls {
         callees: 0..CALLEES,

@@ -117,11 +117,13 @@ impl Scene {
         Self { name: "", top: "processes = \"one\"", tables: UNBOUNDED.into(), accounts, plans: Vec::new() }
     }
 
-    /// The application servers stable and edge, each with a process of its own; edge serves [`EDGE`].
-    pub fn separate() -> Self {
+    /// The application servers stable and edge, each with a process of its own, and a shard on `core` if that is given; edge
+    /// serves [`EDGE`].
+    pub fn separate(core: Option<usize>) -> Self {
+        let cores = core.map_or("1".into(), |core| format!("[{core}]"));
         let apps = format!(
-            "[[app]]\nname = \"stable\"\ncores = 1\nmemory_limit_mb = 0\n\n\
-             [[app]]\nname = \"edge\"\ndomains = [\"{EDGE}\"]\ncores = 1\nmemory_limit_mb = 0\n\n"
+            "[[app]]\nname = \"stable\"\ncores = {cores}\nmemory_limit_mb = 0\n\n\
+             [[app]]\nname = \"edge\"\ndomains = [\"{EDGE}\"]\ncores = {cores}\nmemory_limit_mb = 0\n\n"
         );
         Self {
             name: "",

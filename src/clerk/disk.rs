@@ -5,6 +5,9 @@ use glommio::io::{BufferedFile, Directory, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The name of the file that waits to become a segment; no segment's.
+const SPARE: &str = "spare";
+
 /// The files of a journal. Tests put one in its place that fails when they like.
 pub(super) trait Disk {
     /// An open segment.
@@ -12,6 +15,15 @@ pub(super) trait Disk {
 
     /// Creates the file of a segment; an error where there is one.
     async fn create(&self, number: u64) -> io::Result<Self::File>;
+
+    /// Creates the file that is to become a segment, in the place of one that was left.
+    async fn create_spare(&self) -> io::Result<Self::File>;
+
+    /// Makes that file the one of a segment, of which there is none yet.
+    async fn adopt_spare(&self, file: &mut Self::File, number: u64) -> io::Result<()>;
+
+    /// Removes that file, if there is one.
+    async fn remove_spare(&self);
 
     /// Opens the file of a segment, to be read.
     async fn open(&self, number: u64) -> io::Result<Self::File>;
@@ -39,6 +51,7 @@ pub(super) trait Disk {
 }
 
 /// The directory of the journal.
+#[derive(Clone)]
 pub(super) struct Files {
     directory: PathBuf,
 }
@@ -46,6 +59,11 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory }
+    }
+
+    async fn create_file(&self, path: &Path) -> io::Result<BufferedFile> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).buffered_open(path).await;
+        file.map_err(system_error)
     }
 }
 
@@ -63,9 +81,25 @@ impl Disk for Files {
     type File = BufferedFile;
 
     async fn create(&self, number: u64) -> io::Result<BufferedFile> {
-        let path = segment_path(&self.directory, number);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).buffered_open(&path).await;
-        file.map_err(system_error)
+        self.create_file(&segment_path(&self.directory, number)).await
+    }
+
+    async fn create_spare(&self) -> io::Result<BufferedFile> {
+        self.remove_spare().await;
+        self.create_file(&self.directory.join(SPARE)).await
+    }
+
+    async fn adopt_spare(&self, file: &mut BufferedFile, number: u64) -> io::Result<()> {
+        file.rename(segment_path(&self.directory, number)).await.map_err(system_error)
+    }
+
+    async fn remove_spare(&self) {
+        match glommio::io::remove(self.directory.join(SPARE)).await.map_err(system_error) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the journal's spare file stays until the next start");
+            }
+            _ => {}
+        }
     }
 
     async fn open(&self, number: u64) -> io::Result<BufferedFile> {

@@ -4,10 +4,12 @@ use super::cdrs::Search;
 use super::compaction::Compaction;
 use super::disk::Disk;
 use super::kept::{Kept, News};
+use super::spare::Spares;
 use super::state::JournalState;
 use crate::config;
 use crate::io::JournalInlet;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -22,6 +24,9 @@ pub(super) struct Journal<D: Disk> {
     segments: Segments,
     /// The file of the current segment; none before its first group.
     file: Option<D::File>,
+    /// Up to where that file has been made ready.
+    room: u64,
+    spares: Rc<Spares<D::File>>,
     inlets: Vec<Inlet>,
     /// The inlet that the next group begins with, so that none is always the last.
     first: usize,
@@ -66,6 +71,7 @@ impl<D: Disk> Journal<D> {
         disk: D,
         settings: &config::Journal,
         found: Vec<Segment>,
+        spares: Rc<Spares<D::File>>,
         inlets: Vec<JournalInlet>,
         kept: Kept,
         state: Arc<JournalState>,
@@ -76,6 +82,8 @@ impl<D: Disk> Journal<D> {
             disk,
             segments: Segments::new(settings.segment_bytes, found),
             file: None,
+            room: 0,
+            spares,
             inlets: inlets.into_iter().map(inlet).collect(),
             first: 0,
             group_octets: settings.group_bytes as usize,
@@ -172,16 +180,14 @@ impl<D: Disk> Journal<D> {
 
     /// Writes `group` behind all others, onto the medium.
     async fn append(&mut self, group: Vec<u8>) -> io::Result<()> {
-        if self.segments.is_full() {
-            if let Some(file) = self.file.take() {
-                self.disk.close(file).await;
-            }
+        if self.segments.is_full() || self.outgrows(group.len()) {
+            self.close().await;
             self.segments.rotate();
         }
         let Segment { number, octets: end } = self.segments.current();
         if self.file.is_none() {
-            self.file = Some(self.disk.create(number).await?);
-            let file = self.file.as_ref().expect("it was just made");
+            let file = self.begin(number).await?;
+            let file = self.file.insert(file);
             write_all(&self.disk, file, SegmentHeader { number }.encode().to_vec(), 0).await?;
             self.disk.sync(file).await?;
             self.disk.sync_directory().await?;
@@ -192,6 +198,49 @@ impl<D: Disk> Journal<D> {
         self.disk.sync(file).await?;
         self.segments.appended(octets);
         Ok(())
+    }
+
+    /// Whether so many octets are better written to the spare than behind the current segment.
+    fn outgrows(&self, octets: usize) -> bool {
+        let end = self.segments.current().octets + octets as u64;
+        self.file.is_some() && end > self.room && self.spares.is_ready()
+    }
+
+    /// The file of a new segment.
+    async fn begin(&mut self, number: u64) -> io::Result<D::File> {
+        let Some(mut spare) = self.spares.take() else {
+            self.room = 0;
+            return self.disk.create(number).await;
+        };
+        let adopted = self.disk.adopt_spare(&mut spare.file, number).await;
+        self.spares.want_next();
+        match adopted {
+            Ok(()) => {
+                self.room = spare.octets;
+                Ok(spare.file)
+            }
+            Err(error) => {
+                self.disk.close(spare.file).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes the current segment. The zeros behind it are cut off; where that fails they are no harm.
+    async fn close(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        let octets = self.segments.current().octets;
+        if octets < self.room
+            && let Err(error) = self.disk.truncate(&file, octets).await
+        {
+            tracing::warn!(%error, "a segment of the journal keeps the zeros behind its records");
+        }
+        self.disk.close(file).await;
+    }
+
+    /// Leaves nothing behind but what was written.
+    pub(super) async fn end(mut self) {
+        self.close().await;
     }
 
     /// Leaves the current segment as it was before the group that failed, for good: after a failed sync nobody knows what
@@ -256,7 +305,8 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-async fn write_all<D: Disk>(disk: &D, file: &D::File, octets: Vec<u8>, at: u64) -> io::Result<()> {
+/// Writes all of `octets` at an offset.
+pub(super) async fn write_all<D: Disk>(disk: &D, file: &D::File, octets: Vec<u8>, at: u64) -> io::Result<()> {
     let len = octets.len();
     match disk.write(file, octets, at).await? {
         written if written == len => Ok(()),

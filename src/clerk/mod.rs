@@ -6,6 +6,7 @@
 //! 3. A shard pushes a batch of records and wakes the clerk. Whatever waits in all rings goes to the disk as one group:
 //!    one write, one fdatasync, and a settlement to each shard. While a group is being written the next one gathers, so
 //!    groups grow with the load and the cost of a sync is shared.
+//!    It goes over zeros that were written before ([`spare`]).
 //! 4. When the disk refuses, the group is settled as not kept, its tail is cut off, and what follows is refused without
 //!    a try until a second has passed. Nothing is acknowledged that is not on the disk.
 //! 5. Between groups the oldest segment is compacted by small steps (the rule is in [`store::journal`]).
@@ -28,6 +29,7 @@ mod journal;
 mod kept;
 mod replay;
 mod scan;
+mod spare;
 mod start;
 mod state;
 #[cfg(test)]
@@ -46,6 +48,7 @@ use disk::Files;
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use journal::Journal;
 use kept::Kept;
+use spare::Spares;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -122,7 +125,8 @@ impl Clerk {
                 let queue = |shares, name| {
                     glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
                 };
-                let (journal_queue, control_queue) = (queue(1000, "journal"), queue(10, "control"));
+                let (journal_queue, spare_queue) = (queue(1000, "journal"), queue(100, "spare"));
+                let control_queue = queue(10, "control");
                 glommio::spawn_local(beat(BEAT)).detach();
                 share::be_let_in(0);
                 let socket = match settings.control.as_deref().map(Socket::bind).transpose() {
@@ -134,20 +138,38 @@ impl Clerk {
                 };
                 // The first sleep registers the process with membarrier(2), which takes some 10 ms; no commit waits for it.
                 glommio::timer::sleep(Duration::from_micros(100)).await;
+                let files = Files::new(directory);
+                let spares = Rc::new(Spares::new(settings.journal.segment_bytes));
+                // Where it fails, it is tried again below, and told.
+                let _ = spares.make(&files).await;
                 let _ = started.send(Ok(()));
 
                 let serving = socket.clone().map(|socket| {
                     glommio::spawn_local_into(socket.serve(handler), control_queue).expect("the queue was made above")
                 });
-                let files = Files::new(directory);
+                let keep_ready = {
+                    let (files, spares) = (files.clone(), spares.clone());
+                    async move { spares.keep_ready(&files).await }
+                };
+                let keeping = glommio::spawn_local_into(keep_ready, spare_queue).expect("the queue was made above");
                 let kept = Kept { bindings, calls, cdrs: Cdrs::new(cdr_index, cdr_queue) };
-                let journal = Journal::new(files, &settings.journal, segments, inlets, kept, state.clone());
+                let journal = Journal::new(
+                    files.clone(),
+                    &settings.journal,
+                    segments,
+                    spares.clone(),
+                    inlets,
+                    kept,
+                    state.clone(),
+                );
                 let writing = glommio::spawn_local_into(write(journal, waker, stop), journal_queue);
                 let written = writing.expect("the queue was made above").await;
                 if let Err(error) = &written {
                     state.set_fault(Some(error.to_string()));
                     tracing::error!(%error, "the journal has stopped; no registration and no call is accepted");
                 }
+                keeping.cancel().await;
+                spares.remove(&files).await;
                 if let (Some(serving), Some(socket)) = (serving, socket) {
                     serving.cancel().await;
                     socket.close().await;
@@ -205,6 +227,7 @@ async fn write<D: disk::Disk>(mut journal: Journal<D>, waker: Arc<Waker>, stop: 
         waker.prepare_to_sleep();
         let stops = stop.load(Ordering::Acquire);
         if stops && journal.is_drained() {
+            journal.end().await;
             return Ok(());
         }
         if !stops && journal.is_idle(Instant::now()) {

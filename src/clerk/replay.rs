@@ -272,10 +272,18 @@ impl Reader<'_> {
                 break;
             }
         }
-        let octets = match torn_at {
-            Some(at) => self.cut(at, scan.read_octets() - at)?,
-            None => scan.read_octets(),
-        };
+        let octets = torn_at.unwrap_or_else(|| scan.end());
+        if let Some(at) = torn_at {
+            tracing::info!(
+                segment = self.number,
+                offset = at,
+                octets = scan.read_octets() - at,
+                "the last write before the end of the process was not completed, nor acknowledged; it is cut off"
+            );
+        }
+        if self.is_ours && octets < scan.read_octets() {
+            self.cut(octets)?;
+        }
         let header = header.expect("it is decoded in the first pass");
         let segment = Segment { number: self.number, octets: octets as u64 };
         if !self.is_ours {
@@ -302,17 +310,11 @@ impl Reader<'_> {
         Ok(Some(Contents { segment: Some(segment), number: self.number, records, damage, told }))
     }
 
-    /// Cuts a torn tail, so that it is not taken for damage when newer segments have followed.
-    fn cut(&self, at: usize, torn: usize) -> Result<usize, StartError> {
-        tracing::info!(
-            segment = self.number,
-            offset = at,
-            octets = torn,
-            "the last write before the end of the process was not completed, nor acknowledged; it is cut off"
-        );
+    /// Cuts what is behind the last frame: zeros, or a torn tail, so that it is not taken for damage when newer segments have
+    /// followed.
+    fn cut(&self, at: usize) -> Result<(), StartError> {
         let file = OpenOptions::new().write(true).open(&self.path);
         let cut = file.and_then(|file| file.set_len(at as u64).and_then(|()| file.sync_data()));
-        cut.map_err(StartError::file("cut", &self.path))?;
-        Ok(at)
+        cut.map_err(StartError::file("cut", &self.path))
     }
 }

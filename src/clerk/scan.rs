@@ -11,6 +11,8 @@ pub(super) struct Scan {
     passed: usize,
     /// Octets of the buffer that need not be looked at again.
     understood: usize,
+    /// Where the last frame ends that was found.
+    end: usize,
 }
 
 impl Scan {
@@ -29,6 +31,11 @@ impl Scan {
         self.passed + self.buffer.len()
     }
 
+    /// Where in the segment its last frame ends, or what is damaged behind it. Only zeros follow.
+    pub(super) fn end(&self) -> usize {
+        self.end.max(SegmentHeader::OCTETS.min(self.read_octets()))
+    }
+
     /// The octets with which the segment begins, as long as its first piece is there.
     pub(super) fn header(&self) -> &[u8] {
         &self.buffer
@@ -37,17 +44,23 @@ impl Scan {
     /// The items of what was appended; all are to be taken. A frame that is cut by its end stays for the next time,
     /// unless this is the `last`. `damaged` is told what gives none, by its place in the segment.
     pub(super) fn items(&mut self, last: bool, mut damaged: impl FnMut(Damage)) -> impl Iterator<Item = Item<'_>> {
-        let Self { buffer, passed, understood } = self;
+        let Self { buffer, passed, understood, end } = self;
         *understood = buffer.len();
-        Replay::new(buffer).filter_map(move |item| match item {
-            Ok(item) => Some(item),
-            Err(Damage { offset, fault: Fault::TornTail, .. }) if !last => {
-                *understood = offset;
-                None
-            }
-            Err(damage) => {
-                damaged(Damage { offset: *passed + damage.offset, ..damage });
-                None
+        let mut replay = Replay::new(buffer);
+        let start = replay.end();
+        std::iter::from_fn(move || {
+            loop {
+                let Some(item) = replay.next() else {
+                    if replay.end() > start {
+                        *end = *passed + replay.end();
+                    }
+                    return None;
+                };
+                match item {
+                    Ok(item) => return Some(item),
+                    Err(Damage { offset, fault: Fault::TornTail, .. }) if !last => *understood = offset,
+                    Err(damage) => damaged(Damage { offset: *passed + damage.offset, ..damage }),
+                }
             }
         })
     }
@@ -59,7 +72,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn in_pieces(octets: &[u8], piece: usize) -> (Vec<u64>, Vec<Damage>) {
+    fn in_pieces(octets: &[u8], piece: usize) -> (Vec<u64>, Vec<Damage>, usize) {
         let (mut versions, mut damages) = (Vec::new(), Vec::new());
         let mut scan = Scan::default();
         let mut pieces = octets.chunks(piece).peekable();
@@ -69,7 +82,7 @@ mod tests {
             versions.extend(items.filter_map(Item::into_binding).map(|record| record.version()));
         }
         assert_eq!(scan.read_octets(), octets.len());
-        (versions, damages)
+        (versions, damages, scan.end())
     }
 
     #[test]
@@ -81,6 +94,20 @@ mod tests {
         assert_eq!((whole.0.len(), whole.1.len()), (19, 1));
         assert!(whole.1[0].offset < at && at < whole.1[0].offset + whole.1[0].skipped);
         assert_eq!(in_pieces(&octets, 100), whole);
+    }
+
+    #[test]
+    fn the_end_is_where_the_zeros_begin() {
+        let octets = segment(1..=20);
+        for zeros in [0, 1, 50, 5000] {
+            let longer = [octets.clone(), vec![0; zeros]].concat();
+            for piece in [30, 100, 1000, 10_000] {
+                let (versions, damages, end) = in_pieces(&longer, piece);
+                assert_eq!((versions.len(), damages.len(), end), (20, 0, octets.len()), "{zeros}, {piece}");
+            }
+            let empty = [&octets[..SegmentHeader::OCTETS], &vec![0; zeros]].concat();
+            assert_eq!(in_pieces(&empty, 100).2, SegmentHeader::OCTETS);
+        }
     }
 
     proptest! {

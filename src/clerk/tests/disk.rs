@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
+/// The number of the file that waits to become a segment.
+const SPARE: u64 = 0;
+
 /// A file as programs see it, and as it is found after a crash.
 #[derive(Clone, Default)]
 pub(super) struct File {
     pub(super) seen: Vec<u8>,
+    /// What is on the medium.
     synced: Vec<u8>,
     /// The system took these for written when a sync had failed: no later one writes them.
     lost: Vec<usize>,
@@ -27,7 +31,19 @@ pub(super) struct Medium {
     pub(super) written: usize,
 }
 
+impl File {
+    /// The octets that a sync has to write.
+    fn changed(&self) -> impl Iterator<Item = usize> {
+        (0..self.seen.len()).filter(|&at| self.synced.get(at) != Some(&self.seen[at]))
+    }
+}
+
 impl Medium {
+    /// The segments: their numbers and files.
+    pub(super) fn segments(&mut self) -> impl Iterator<Item = (u64, &mut File)> {
+        self.files.iter_mut().filter(|(number, _)| **number != SPARE).map(|(&number, file)| (number, file))
+    }
+
     /// Fails if it is time for a fault.
     fn operate(&mut self) -> io::Result<()> {
         if self.healthy > 0 {
@@ -44,10 +60,10 @@ impl Medium {
             if !file.is_listed && written.is_multiple_of(2) {
                 continue;
             }
-            let mut found = file.synced;
-            if found.len() < file.seen.len() {
-                let more = file.seen[found.len()..].iter().take(written);
-                found.extend(more);
+            let mut found = file.synced.clone();
+            for at in file.changed().take(written) {
+                found.resize(found.len().max(at + 1), 0);
+                found[at] = file.seen[at];
             }
             self.files.insert(number, File { seen: found.clone(), synced: found, lost: Vec::new(), is_listed: true });
         }
@@ -57,6 +73,35 @@ impl Medium {
 
 impl Disk for Rc<RefCell<Medium>> {
     type File = u64;
+
+    async fn create_spare(&self) -> io::Result<u64> {
+        let mut medium = self.borrow_mut();
+        let fault = medium.operate();
+        if fault.is_ok() || medium.written.is_multiple_of(2) {
+            medium.files.insert(SPARE, File::default());
+        }
+        fault.map(|()| SPARE)
+    }
+
+    async fn adopt_spare(&self, file: &mut u64, number: u64) -> io::Result<()> {
+        assert_eq!(*file, SPARE);
+        let mut medium = self.borrow_mut();
+        let fault = medium.operate();
+        if fault.is_ok() || medium.written.is_multiple_of(2) {
+            let spare = medium.files.remove(file).expect("it was made and not removed");
+            let before = medium.files.insert(number, File { is_listed: false, ..spare });
+            assert!(before.is_none(), "segment {number} is there already");
+            *file = number;
+        }
+        fault
+    }
+
+    async fn remove_spare(&self) {
+        let mut medium = self.borrow_mut();
+        if medium.operate().is_ok() {
+            medium.files.remove(&SPARE);
+        }
+    }
 
     async fn create(&self, number: u64) -> io::Result<u64> {
         let mut medium = self.borrow_mut();
@@ -79,8 +124,10 @@ impl Disk for Rc<RefCell<Medium>> {
         let fault = medium.operate();
         let written = if fault.is_ok() { octets.len() } else { medium.written.min(octets.len()) };
         let seen = &mut medium.files.get_mut(file).unwrap().seen;
-        assert_eq!(seen.len() as u64, at, "a group lies right behind the one before");
-        seen.extend_from_slice(&octets[..written]);
+        let at = at as usize;
+        assert!(at <= seen.len() && seen[at..].iter().all(|&octet| octet == 0), "what was written is not written over");
+        seen.resize(seen.len().max(at + written), 0);
+        seen[at..at + written].copy_from_slice(&octets[..written]);
         // A full disk writes what fits and says so only by the number.
         if written.is_multiple_of(2) { fault.map(|()| written) } else { Ok(written) }
     }
@@ -101,7 +148,8 @@ impl Disk for Rc<RefCell<Medium>> {
             file.synced = file.seen.clone();
             file.lost.iter().filter(|&&at| at < file.seen.len()).for_each(|&at| file.synced[at] = 0);
         } else {
-            file.lost.extend(file.synced.len()..file.seen.len());
+            let lost: Vec<_> = file.changed().collect();
+            file.lost.extend(lost);
         }
         fault
     }

@@ -42,7 +42,7 @@ fn while_the_disk_refuses_one_try_a_second_is_made_and_the_next_success_ends_it(
     world.take(Step::Pass { secs: 1 });
     assert_eq!(settle(&mut world), Some(true));
     assert!(!world.state.is_failing());
-    assert_eq!(world.disk.borrow().files.len(), 2, "the segment with the failed group is written no more");
+    assert_eq!(world.disk.borrow_mut().segments().count(), 2, "the segment with the failed group is written no more");
 }
 
 #[test]
@@ -89,6 +89,32 @@ fn records_that_a_cut_short_compaction_has_doubled_are_not_copied_for_ever() {
     world = world.again();
     world.heal();
     assert!(world.state.deleted.load(Relaxed) > 0);
+}
+
+#[test]
+fn groups_go_over_the_zeros_of_a_spare_and_leave_none_behind() {
+    let mut world = World::new();
+    world.spare();
+    let lengths = |world: &mut World| -> Vec<usize> {
+        world.disk.borrow_mut().segments().map(|(_, file)| file.seen.len()).collect()
+    };
+    let register = |world: &mut World| {
+        world.update(0, "alice@example.com".into(), Some(60));
+        world.turn(0);
+        world.commit();
+        world.settle(0);
+    };
+    register(&mut world);
+    assert_eq!(lengths(&mut world), [SEGMENT_OCTETS as usize], "the first segment is the spare");
+    world.spare();
+    (0..2).for_each(|_| register(&mut world));
+    let found = lengths(&mut world);
+    assert!(found.len() == 2 && found[0] < SEGMENT_OCTETS as usize, "what did not fit is in the next: {found:?}");
+    assert_eq!(found[1], SEGMENT_OCTETS as usize);
+    world.crash(0);
+    let found = lengths(&mut world);
+    assert!(found.len() == 2 && found[1] < SEGMENT_OCTETS as usize, "the start has cut the zeros: {found:?}");
+    assert_eq!(world.table.census().bindings, 1);
 }
 
 #[test]

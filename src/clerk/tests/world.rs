@@ -7,6 +7,7 @@ use crate::clerk::cdrs::Cdrs;
 use crate::clerk::journal::Journal;
 use crate::clerk::kept::Kept;
 use crate::clerk::replay::{Told, standing};
+use crate::clerk::spare::Spares;
 use crate::clerk::state::JournalState;
 use crate::config;
 use crate::io::{JournalLink, Waker, journal};
@@ -47,6 +48,8 @@ pub(super) enum Step {
     Turn { shard: usize },
     /// The clerk commits a group.
     Commit,
+    /// The file of the next segment is made ready.
+    Spare,
     /// From so many operations on, so many of the disk fail, when some of the octets are written.
     Fault { after: usize, operations: usize, written: usize },
     /// Time passes.
@@ -72,6 +75,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => shard.clone().prop_map(|shard| Step::Settle { shard }),
         8 => shard.prop_map(|shard| Step::Turn { shard }),
         10 => Just(Step::Commit),
+        2 => Just(Step::Spare),
         1 => (0..8usize, 1..6usize, written.clone())
             .prop_map(|(after, operations, written)| Step::Fault { after, operations, written }),
         3 => (1..5u64).prop_map(|secs| Step::Pass { secs }),
@@ -122,6 +126,7 @@ pub(super) struct World {
     wheel: Wheel<AorId>,
     pub(super) shards: Vec<Shard>,
     journal: Journal<Rc<RefCell<Medium>>>,
+    spares: Rc<Spares<u64>>,
     pub(super) state: Arc<JournalState>,
     pub(super) disk: Rc<RefCell<Medium>>,
     outlet: cdr::Outlet,
@@ -142,11 +147,14 @@ impl World {
         let disk = lasting.disk.clone();
         let table = Arc::new(Bindings::new([3; 16]));
         let (mut found, mut all_told) = (Vec::new(), Vec::new());
-        for (&number, file) in &disk.borrow().files {
+        for (number, file) in disk.borrow_mut().segments() {
             let mut told = Told::new(now);
-            table.load(Replay::new(&file.seen).flatten().filter_map(|item| told.take(item)), now);
+            let mut replay = Replay::new(&file.seen);
+            table.load(replay.by_ref().flatten().filter_map(|item| told.take(item)), now);
             all_told.push((number, told));
-            found.push(Segment { number, octets: file.seen.len() as u64 });
+            let end = replay.end();
+            file.seen.truncate(end);
+            found.push(Segment { number, octets: end as u64 });
         }
         table.finish_replay(now);
         let (found_calls, cdr_index) = standing(all_told, now);
@@ -166,12 +174,13 @@ impl World {
             calls: CallIndex::new(&found_calls),
             cdrs: Cdrs::new(cdr_index, Some(queue)),
         };
-        let journal = Journal::new(disk.clone(), &settings, found, inlets, kept, state.clone());
+        let spares = Rc::new(Spares::new(SEGMENT_OCTETS));
+        let journal = Journal::new(disk.clone(), &settings, found, spares.clone(), inlets, kept, state.clone());
         let shards = links.into_iter().map(shard).collect();
         #[expect(clippy::disallowed_methods, reason = "an instant to count from; the clock is not read again")]
         let started = Instant::now();
         let offered = BTreeSet::new();
-        Self { now, started, table, wheel, shards, journal, state, disk, outlet, offered, found_calls, lasting }
+        Self { now, started, table, wheel, shards, journal, spares, state, disk, outlet, offered, found_calls, lasting }
     }
 
     /// The process starts again, without a crash of the machine.
@@ -188,6 +197,7 @@ impl World {
             Step::Settle { shard } => self.settle(shard),
             Step::Turn { shard } => self.turn(shard),
             Step::Commit => self.commit(),
+            Step::Spare => self.spare(),
             Step::Fault { after, operations, written } => {
                 let mut disk = self.disk.borrow_mut();
                 (disk.healthy, disk.faulty, disk.written) = (after, operations, written);
@@ -286,9 +296,14 @@ impl World {
 
     pub(super) fn commit(&mut self) {
         let now = self.started + Duration::from_secs(self.now);
-        let committing = pin!(self.journal.commit(now));
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        assert_eq!(committing.poll(&mut context), Poll::Ready(()), "the disk of this test never waits");
+        at_once(self.journal.commit(now));
+    }
+
+    pub(super) fn spare(&mut self) {
+        if !self.spares.is_ready() {
+            // Where it fails there is none.
+            let _ = at_once(self.spares.make(&self.disk));
+        }
     }
 
     pub(super) fn crash(&mut self, written: usize) {
@@ -333,6 +348,14 @@ impl World {
         assert!(self.state.unwritten_cdrs.load(std::sync::atomic::Ordering::Relaxed) == 0, "the journal knows of it");
         let now = self.started + Duration::from_secs(self.now);
         assert!(self.journal.is_idle(now), "nothing goes on for ever");
+    }
+}
+
+/// What the future gives: the disk of this test never waits.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(std::task::Waker::noop())) {
+        Poll::Ready(given) => given,
+        Poll::Pending => panic!("something waits that the test does not know of"),
     }
 }
 

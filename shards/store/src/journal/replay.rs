@@ -84,6 +84,11 @@ impl<'a> Replay<'a> {
         Self { segment, at: SegmentHeader::OCTETS.min(segment.len()) }
     }
 
+    /// Where what was read ends. Behind the last item, this is where the zeros of a file begin that was made longer in advance.
+    pub fn end(&self) -> usize {
+        self.at
+    }
+
     /// Distance from the start of `rest` to the next whole frame.
     fn distance(rest: &[u8]) -> Option<usize> {
         memmem::find_iter(rest, &SYNC).find(|&at| unframe(&rest[at..]).is_some())
@@ -162,8 +167,11 @@ mod tests {
     #[test]
     fn zeros_at_the_end_are_no_damage() {
         let (mut octets, _) = segment(3);
+        let end = octets.len();
         octets.extend([0; 1000]);
         assert_eq!((versions(&octets).len(), damages(&octets)), (3, vec![]));
+        let mut replay = Replay::new(&octets);
+        assert_eq!((replay.by_ref().count(), replay.end()), (3, end));
     }
 
     #[test]
