@@ -483,7 +483,7 @@ impl io::Core for AppShard {
         let census = self.app.census();
         let setups = census.calls - census.established + census.relays;
         let now = [
-            ("appserver", "calls_now", census.calls as u64),
+            ("appserver", "calls_now", (census.calls - census.ended) as u64),
             ("appserver", "setups_now", setups as u64),
             ("appserver", "runs_now", census.runs as u64),
         ];

@@ -7,7 +7,7 @@ use crate::{
     established::{Established, belongs_to_call},
     mint::{parse_tag, place_of_tag},
     relay::{self, Relay},
-    setup::{self, is_probe, refuse_overloaded, respond_anew},
+    setup::{self, is_probe, refuse_overloaded},
     shared::{CallKey, Context, Core, RelayKey, User},
     slab::Key,
 };
@@ -88,7 +88,7 @@ impl<'t> Turn<'_, 't> {
     }
 
     fn answer(&mut self, server: ServerId, message: &Message<'_>, flow: Flow, status: StatusCode) {
-        respond_anew(&mut self.context(Key::NONE), server, message, flow, &NewResponse::new(status, b""));
+        self.context(Key::NONE).respond(server, message, flow, &NewResponse::new(status, b""));
     }
 
     /// 503 without a transaction: there is no room for one.
@@ -212,7 +212,7 @@ impl<'t> Turn<'_, 't> {
             }
             Call::Setup(_) => {
                 let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
-                respond_anew(ctx, server, message, received.flow, &NewResponse::new(status, b""));
+                ctx.respond(server, message, received.flow, &NewResponse::new(status, b""));
             }
         });
         None

@@ -35,42 +35,57 @@ pub(crate) struct Established {
     pub state: State,
     /// A transfer that goes on.
     pub transfer: Option<Box<Transfer>>,
+    /// A BYE whose answer waits for the journal.
+    pub bye: Option<Box<Bye>>,
+}
+
+/// A BYE that is not answered yet.
+pub(crate) struct Bye {
+    /// Of what must be in the journal before.
+    ticket: Ticket,
+    server: ServerId,
+    flow: Flow,
+    octets: Box<[u8]>,
 }
 
 pub(crate) enum State {
     Up,
-    /// It has ended; the answer to this BYE waits for the CDR.
-    Ending {
-        ticket: Ticket,
-        bye: Box<(ServerId, Flow, Box<[u8]>)>,
-    },
     /// It had ended before this process began. Whose BYE the one before left unanswered repeats it.
     Ended {
         /// When nobody repeats it any longer.
         until: Duration,
-        /// The sides that may not have heard so.
+        /// The sides that may not have heard so, and when they are told.
         untold: Vec<Side>,
+        tell_at: Duration,
     },
     Over,
 }
+
+/// The time within which a new process sends the BYEs that the one before may not have sent.
+const TELLING_MILLIS: u128 = 1_000;
 
 /// What the journal notes of a call's end: which side needs no BYE, whatever it has heard.
 pub(crate) const NEAR_KNOWS: u8 = 1;
 pub(crate) const FAR_KNOWS: u8 = 2;
 
 impl State {
-    /// That of a call that ended so.
-    pub fn ended(now: Now, end: CallEnd) -> Self {
+    /// That of the call with that number, which ended so.
+    pub fn ended(now: Now, number: u128, end: CallEnd) -> Self {
         let linger = Duration::from_secs(ENDED_CALLS_SECS);
         let left = (Duration::from_millis(end.at) + linger).saturating_sub(now.unix).min(linger);
         let sides = [(Side::Near, NEAR_KNOWS), (Side::Far, FAR_KNOWS)];
         let untold = sides.into_iter().filter(|(_, note)| end.note & note == 0).map(|(side, _)| side);
-        Self::Ended { until: now.monotonic + left, untold: untold.collect() }
+        // Not all of a busy second's calls in one turn.
+        let tell_at = now.monotonic + Duration::from_millis((number % TELLING_MILLIS) as u64);
+        Self::Ended { until: now.monotonic + left, untold: untold.collect(), tell_at }
     }
 }
 
 /// An administrator's wish.
 pub(crate) const ADMIN: Why = Why::ours(EndedBy::Admin, "hung up by an administrator");
+
+/// A referrer has left the call, and nobody comes in his place.
+pub(crate) const TRANSFER_FAILED: Why = Why::ours(EndedBy::OtherLeg, "the transfer failed");
 
 /// A process has died between the answer and the caller's hearing of it.
 pub(crate) const UNHEARD: Why = Why::ours(EndedBy::Switch, "the caller never heard the answer");
@@ -79,16 +94,26 @@ impl Established {
     pub fn next_timeout(&self) -> Option<Duration> {
         let is_up = match &self.state {
             State::Up => true,
-            State::Ended { untold, .. } if !untold.is_empty() => return Some(Duration::ZERO),
+            State::Ended { untold, tell_at, .. } if !untold.is_empty() => return Some(*tell_at),
             State::Ended { until, .. } => return Some(*until),
-            State::Ending { .. } | State::Over => false,
+            State::Over => false,
         };
-        let bridge = self.bridge.next_timeout().filter(|_| is_up);
-        bridge.into_iter().chain(self.until.filter(|_| is_up)).min()
+        if !is_up {
+            return None;
+        }
+        let left_alone = self.is_left_alone().then_some(Duration::ZERO);
+        let join = self.transfer.as_ref().and_then(|transfer| transfer.next_timeout());
+        self.bridge.next_timeout().into_iter().chain(self.until).chain(left_alone).chain(join).min()
     }
 
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Over) && self.losers.is_empty()
+        matches!(self.state, State::Over) && self.losers.is_empty() && self.bye.is_none()
+    }
+
+    /// Whether one end is still in the call that the other has left for a transfer, which this process does not go on with.
+    fn is_left_alone(&self) -> bool {
+        let ends = [&self.bridge.near, &self.bridge.far];
+        self.transfer.is_none() && ends.into_iter().any(|end| end.dialog.state() == DialogState::Terminated)
     }
 
     /// Takes a request inside one of the dialogs.
@@ -128,7 +153,8 @@ impl Established {
         message: &Message<'_>,
     ) {
         if self.outlives_referrer(side) {
-            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, b""));
+            let ticket = self.keep(ctx);
+            return self.answer_behind(ctx, ticket, server, flow, message);
         }
         self.abandon_transfer(ctx);
         let reason = message.value(sip::HeaderName::Reason).map(|reason| String::from_utf8_lossy(reason).into_owned());
@@ -137,8 +163,28 @@ impl Established {
         *(if side == Side::Near { &mut near } else { &mut far }) = EndedBy::Peer;
         let knows = [Side::Near, Side::Far].map(|each| each == side);
         let ticket = self.close(ctx, [near, far], knows, "");
+        self.answer_behind(ctx, ticket, server, flow, message);
+        self.state = State::Over;
+    }
+
+    /// Answers a BYE when the journal has what it means.
+    fn answer_behind(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        ticket: Ticket,
+        server: ServerId,
+        flow: Flow,
+        message: &Message<'_>,
+    ) {
+        self.answer_bye(ctx);
         ctx.wait_for(ticket);
-        self.state = State::Ending { ticket, bye: Box::new((server, flow, message.bytes().into())) };
+        self.bye = Some(Box::new(Bye { ticket, server, flow, octets: message.bytes().into() }));
+    }
+
+    fn answer_bye(&mut self, ctx: &mut Context<'_, '_>) {
+        if let Some(bye) = self.bye.take() {
+            ctx.respond(bye.server, &reparse(&bye.octets), bye.flow, &NewResponse::new(StatusCode::OK, b""));
+        }
     }
 
     /// Ends the call from here.
@@ -176,13 +222,9 @@ impl Established {
 
     /// The journal has what was given to it up to that ticket.
     pub fn handle_settled(&mut self, ctx: &mut Context<'_, '_>, up_to: Ticket) {
-        let State::Ending { ticket, bye } = &self.state else { return };
-        if *ticket > up_to {
-            return;
+        if self.bye.as_ref().is_some_and(|bye| bye.ticket <= up_to) {
+            self.answer_bye(ctx);
         }
-        let (server, flow, octets) = &**bye;
-        ctx.respond(*server, &reparse(octets), *flow, &NewResponse::new(StatusCode::OK, b""));
-        self.state = State::Over;
     }
 
     /// Takes a response to a request that passes.
@@ -209,18 +251,18 @@ impl Established {
     /// they were.
     fn keep_moved(&mut self, ctx: &mut Context<'_, '_>) {
         if std::mem::take(&mut self.bridge.has_moved) {
-            self.keep(ctx);
+            let _ = self.keep(ctx);
         }
     }
 
     /// Has the journal keep the call as it is now.
-    pub fn keep(&mut self, ctx: &mut Context<'_, '_>) {
+    pub fn keep(&mut self, ctx: &mut Context<'_, '_>) -> Ticket {
         self.version += 1;
         let (record, number, version) = (self.record(ctx.now), self.number, self.version);
         ctx.out.persist(|octets| {
             // A call whose state is longer than a record stays as the journal knows it.
             let _ = put_call(octets, number, version, &record);
-        });
+        })
     }
 
     /// Takes a response to a request of our own.
@@ -334,11 +376,15 @@ impl Established {
         match &mut self.state {
             State::Up => {}
             State::Ended { until, .. } if *until <= ctx.now.monotonic => return self.state = State::Over,
-            State::Ended { untold, .. } => {
+            State::Ended { untold, tell_at, .. } if *tell_at <= ctx.now.monotonic => {
                 return std::mem::take(untold).into_iter().for_each(|side| self.bridge.bye(ctx, side, None));
             }
-            State::Ending { .. } | State::Over => return,
+            State::Ended { .. } | State::Over => return,
         }
+        if self.is_left_alone() {
+            return self.hang_up(ctx, TRANSFER_FAILED);
+        }
+        self.join_again(ctx);
         if self.until.is_some_and(|until| until <= ctx.now.monotonic) {
             return self.hang_up(ctx, Why::ours(EndedBy::Timeout, "the call lasted as long as it may"));
         }

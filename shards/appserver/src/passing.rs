@@ -200,6 +200,11 @@ impl Bridge {
         })
     }
 
+    /// Whether an INVITE or an offer is under way, so that none of our own may begin (§14.1).
+    pub fn is_inviting(&self) -> bool {
+        self.pending().is_some() || self.near.inviting.or(self.far.inviting).is_some()
+    }
+
     /// Why an INVITE or an offer cannot pass now: one of the other side's, or of our own, is on its way, and neither end has
     /// seen the other's (§14.2, RFC 3311 §5.2); or one of this side's own has no answer yet.
     pub fn conflict(&self, ctx: &mut Context<'_, '_>, side: Side, kind: Kind) -> Option<(StatusCode, u32)> {

@@ -7,7 +7,7 @@
 //! far leg       u8
 //! user          length u16, octets
 //! near, far     number of the leg u16; dialog: length u16, octets; way; session timer: interval u32, 0 for none, and whether we refresh u8;
-//!               whether UPDATE is allowed u8; our description of the session that refreshes repeat: length u16, 0 for none, octets;
+//!               u8: whether UPDATE is allowed, whether the peer has left; our description of the session that refreshes repeat: length u16, 0 for none, octets;
 //!               times of the leg 3 u64; its texts 7 times length u16, octets
 //! ```
 //!
@@ -22,7 +22,7 @@ use crate::{
     shared::Context,
 };
 use agent::{Flow, ListenerId, Now, Way};
-use dialog::{Dialog, SessionTimer};
+use dialog::{Dialog, DialogState, SessionTimer};
 use dialplan::Refer;
 use sip::Transport;
 use std::{
@@ -40,6 +40,10 @@ const WITHOUT_SESSION: u8 = 1;
 const MANGLES: u8 = 1;
 const MAY_END: u8 = 2;
 const REFER_SHIFT: u8 = 2;
+
+const ALLOWS_UPDATE: u8 = 1;
+/// His call goes on without him, for a transfer that he has asked for.
+const HAS_LEFT: u8 = 2;
 
 /// A transport's number in a record is its place here; never reorder.
 const TRANSPORTS: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
@@ -113,8 +117,9 @@ impl Established {
             user: (!user.is_empty()).then(|| Rc::from(user)),
             until: left.map(|left| now.monotonic + left),
             losers: Vec::new(),
-            state: kept.end.map_or(State::Up, |end| State::ended(now, end)),
+            state: kept.end.map_or(State::Up, |end| State::ended(now, kept.key, end)),
             transfer: None,
+            bye: None,
         };
         Some((established, tags))
     }
@@ -146,7 +151,8 @@ fn encode(
         let interval = end.timer.map_or(0, |timer| timer.interval_secs());
         out.extend_from_slice(&interval.to_le_bytes());
         out.push(u8::from(end.timer.is_some_and(|timer| timer.is_refresher())));
-        out.push(u8::from(end.allows_update));
+        let has_left = end.dialog.state() == DialogState::Terminated;
+        out.push(if end.allows_update { ALLOWS_UPDATE } else { 0 } | if has_left { HAS_LEFT } else { 0 });
         put_octets(&mut out, end.told.as_deref().unwrap_or_default());
         for time in [facts.attempted_at, facts.progress_at, facts.answered_at] {
             out.extend_from_slice(&time.to_le_bytes());
@@ -161,10 +167,13 @@ fn encode(
 
 fn side(rest: &mut &[u8], version: u8, now: Now, direction: LegDirection, seed: u64) -> Option<(End, Facts)> {
     let leg = u16::from_le_bytes(take(rest)?);
-    let dialog = Dialog::decode(take_octets(rest)?).ok()?;
+    let mut dialog = Dialog::decode(take_octets(rest)?).ok()?;
     let way = take_way(rest)?;
     let interval = u32::from_le_bytes(take(rest)?);
-    let (is_refresher, allows_update) = (byte(rest)? != 0, byte(rest)? != 0);
+    let (is_refresher, flags) = (byte(rest)? != 0, byte(rest)?);
+    if flags & HAS_LEFT != 0 {
+        dialog.terminate();
+    }
     let told = if version == WITHOUT_SESSION { &[] } else { take_octets(rest)? };
     let told = (!told.is_empty()).then(|| told.into());
     let timer = (interval > 0).then(|| SessionTimer::resumed(now, interval, is_refresher, seed));
@@ -178,7 +187,7 @@ fn side(rest: &mut &[u8], version: u8, now: Now, direction: LegDirection, seed: 
         account_code: text(rest)?,
         source: text(rest)?,
     };
-    let end = End { timer, told, ..End::new(dialog, way, allows_update) };
+    let end = End { timer, told, ..End::new(dialog, way, flags & ALLOWS_UPDATE != 0) };
     Some((end, Facts::kept(leg, direction, times, texts)))
 }
 

@@ -103,8 +103,7 @@ impl Bridge {
     /// nothing. Where neither will do, for what he was told is too long to be kept, an UPDATE is tried all the same.
     fn refresh(&mut self, ctx: &mut Context<'_, '_>, side: Side) {
         let by_invite = self.end(side).told.is_some() && !self.end(side).allows_update;
-        // RFC 3261 §14.1: no INVITE while another one, or an offer, is under way.
-        let is_busy = self.pending().is_some() || self.near.inviting.or(self.far.inviting).is_some();
+        let is_busy = self.is_inviting();
         let (no, pause) = (self.number(), after_glare(ctx, true));
         let end = self.end_mut(side);
         let Some(timer) = &mut end.timer else { return };
@@ -175,7 +174,7 @@ impl Bridge {
 }
 
 /// How long to wait after a glare (RFC 3261 §14.1): who has made the Call-ID, longer than the other.
-fn after_glare(ctx: &mut Context<'_, '_>, owns_call_id: bool) -> Duration {
+pub(crate) fn after_glare(ctx: &mut Context<'_, '_>, owns_call_id: bool) -> Duration {
     let drawn = ctx.core.mint.draw();
     let millis = if owns_call_id { 2_100 + drawn % 1_900 } else { drawn % 2_000 };
     // Units of 10 ms.

@@ -7,8 +7,6 @@ use crate::{
     best::Failure,
     caller::{self, Who},
     hidden,
-    mint::tag_text,
-    setup::respond_anew,
     shared::{Asker, Context, RelayKey, User, reparse, user_agent},
     slab::Timed,
 };
@@ -64,7 +62,7 @@ impl Relay {
     ) -> Option<Self> {
         let flow = received.flow;
         let refuse = |ctx: &mut Context<'_, '_>, status| {
-            respond_anew(ctx, server, message, flow, &NewResponse::new(status, b""));
+            ctx.respond(server, message, flow, &NewResponse::new(status, b""));
             None
         };
         if request.max_forwards == Some(0) {
@@ -201,13 +199,7 @@ impl Relay {
             return self.respond(ctx, &octets, b"");
         }
         let message = reparse(&self.request);
-        respond_anew(
-            ctx,
-            self.server,
-            &message,
-            self.flow,
-            &NewResponse::new(StatusCode::TEMPORARILY_UNAVAILABLE, b""),
-        );
+        ctx.respond(self.server, &message, self.flow, &NewResponse::new(StatusCode::TEMPORARILY_UNAVAILABLE, b""));
         self.is_over = true;
     }
 
@@ -314,7 +306,6 @@ pub(crate) fn answer_options(ctx: &mut Context<'_, '_>, server: ServerId, messag
         dialog::Field::own(HeaderName::Allow, allow.as_bytes()),
         dialog::Field::own(HeaderName::Supported, b"100rel, timer, replaces"),
     ];
-    let tag = tag_text(ctx.core.mint.draw());
-    let response = NewResponse { fields: &fields, ..NewResponse::new(StatusCode::OK, &tag) };
+    let response = NewResponse { fields: &fields, ..NewResponse::new(StatusCode::OK, b"") };
     ctx.respond(server, message, flow, &response);
 }

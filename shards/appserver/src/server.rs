@@ -76,8 +76,10 @@ pub struct CallLine {
 pub struct Census {
     /// Calls, those being set up included.
     pub calls: usize,
-    /// Answered calls.
+    /// Answered calls, those that have just ended included.
     pub established: usize,
+    /// Calls that had ended when this process began, and are kept for a while to answer a BYE that is repeated.
+    pub ended: usize,
     /// Relayed requests.
     pub relays: usize,
     /// Requests to providers that have no final response yet.
@@ -395,6 +397,7 @@ impl AppServer {
         Census {
             calls: core.calls.len(),
             established: core.calls.iter().filter(|(_, call)| matches!(call, Call::Established(_))).count(),
+            ended: core.calls.iter().filter(|(_, call)| call.has_ended()).count(),
             relays: core.relays.len(),
             challenged: core.challenged.len(),
             transactions: core.transactions.len(),

@@ -10,7 +10,6 @@ use crate::{
     established::{self, Established, FAR_KNOWS, NEAR_KNOWS},
     inside,
     leg::{LegState, Whom},
-    mint::tag_text,
     reliable::Repeated,
     ring::Todo,
     shared::{Context, User, reparse},
@@ -42,7 +41,7 @@ impl Setup {
         let unknown: Vec<_> = unknown.map(|tag| Field::own(HeaderName::Unsupported, tag)).collect();
         if !unknown.is_empty() {
             let response = NewResponse { fields: &unknown, ..NewResponse::new(StatusCode::BAD_EXTENSION, b"") };
-            respond_anew(ctx, server, message, flow, &response);
+            ctx.respond(server, message, flow, &response);
             return None;
         }
         let tag = ctx.core.mint.draw();
@@ -51,7 +50,7 @@ impl Setup {
             Err(fault) => {
                 let (status, reason) = (fault.response(), fault.to_string());
                 let response = NewResponse { reason: &reason, ..NewResponse::new(status, b"") };
-                respond_anew(ctx, server, message, flow, &response);
+                ctx.respond(server, message, flow, &response);
                 return None;
             }
         };
@@ -71,7 +70,7 @@ impl Setup {
             Err(failure) => {
                 ctx.core.counters.failed += 1;
                 let response = NewResponse { reason: failure.reason(), ..NewResponse::new(failure.status, b"") };
-                respond_anew(ctx, server, message, flow, &response);
+                ctx.respond(server, message, flow, &response);
                 return None;
             }
         };
@@ -80,7 +79,7 @@ impl Setup {
             && !ctx.core.count_in(user, ctx.key)
         {
             ctx.core.counters.refused += 1;
-            respond_anew(ctx, server, message, flow, &NewResponse::new(StatusCode::BUSY_HERE, b""));
+            ctx.respond(server, message, flow, &NewResponse::new(StatusCode::BUSY_HERE, b""));
             return None;
         }
         ctx.core.counters.calls += 1;
@@ -117,6 +116,7 @@ impl Setup {
             is_late_offer,
             provider,
             transfer: None,
+            untold: None,
         };
         let mut setup = Box::new(Self {
             number: ctx.core.place.number([ctx.core.mint.draw(), ctx.core.mint.draw()]),
@@ -396,21 +396,9 @@ impl Setup {
             losers: legs.into_iter().filter(|leg| matches!(leg.state, LegState::Cancelled(_))).collect(),
             state: established::State::Up,
             transfer: None,
+            bye: None,
         }
     }
-}
-
-/// A response to an INVITE that begins no call, with a tag of its own.
-pub(crate) fn respond_anew(
-    ctx: &mut Context<'_, '_>,
-    server: ServerId,
-    message: &Message<'_>,
-    flow: Flow,
-    response: &NewResponse<'_>,
-) {
-    let tag = tag_text(ctx.core.mint.draw());
-    let response = NewResponse { to_tag: &tag, contact: Contact::Absent, ..*response };
-    ctx.respond(server, message, flow, &response);
 }
 
 /// Whether a request has come from its sender without another proxy between.
@@ -430,7 +418,7 @@ pub(crate) fn is_probe(request: &Request<'_>) -> bool {
 /// Answers a probe by what a script says: 420 where all is well.
 pub(crate) fn probe(ctx: &mut Context<'_, '_>, server: ServerId, message: &Message<'_>, flow: Flow) {
     let status = run_probe(ctx, message).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR);
-    respond_anew(ctx, server, message, flow, &NewResponse::new(status, b""));
+    ctx.respond(server, message, flow, &NewResponse::new(status, b""));
 }
 
 fn run_probe(ctx: &mut Context<'_, '_>, message: &Message<'_>) -> Option<StatusCode> {
@@ -462,5 +450,5 @@ pub(crate) fn refuse_overloaded(ctx: &mut Context<'_, '_>, server: ServerId, mes
     let secs = ctx.core.settings.retry_after_secs.to_string();
     let fields = [Field::own(HeaderName::RetryAfter, secs.as_bytes())];
     let response = NewResponse { fields: &fields, ..NewResponse::new(StatusCode::SERVICE_UNAVAILABLE, b"") };
-    respond_anew(ctx, server, message, flow, &response);
+    ctx.respond(server, message, flow, &response);
 }

@@ -12,18 +12,19 @@
 use crate::{
     answer::own_tag,
     bridge::{End, Side},
-    call::{Call, Caller, Setup, State, Why},
+    call::{Call, Caller, Setup, State},
     caller::Party,
     cdr::{Ended, Facts, Texts},
     established::{self, Established},
     leg::{Whom, body_of},
     mint::place_of_tag,
+    refresh::after_glare,
     reliable::KeptBody,
     shared::{CallKey, Context, User},
 };
 use agent::{Agent, Flow};
 use dialog::{Body, Dialog, Field, NewResponse, Progress, ReferTo, Replaces, SessionTimer, allows};
-use sip::{HeaderName, Message, Method, Octets, Response, StatusCode};
+use sip::{HeaderName, Message, Method, Octets, Response, StatusCode, Uri};
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 use store::{Direction, EndedBy, LegDirection, put_call};
 use transaction::ServerId;
@@ -41,6 +42,16 @@ pub(crate) struct Transfer {
     join: Option<u16>,
     /// What it offers.
     offer: Option<KeptBody>,
+    /// When it is tried again: another INVITE was under way.
+    join_again_at: Option<Duration>,
+    /// Until when it may be.
+    join_until: Duration,
+}
+
+impl Transfer {
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.join_again_at
+    }
 }
 
 impl Established {
@@ -66,7 +77,8 @@ impl Established {
             return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::BAD_REQUEST, b""));
         };
         // A dialog of ours is replaced where it is, on this shard or elsewhere; any other one at the target, by who has it.
-        let place = parsed.and_then(|replaces| place_of_tag(replaces.to_tag));
+        let place = parsed.filter(|replaces| is_ours(ctx, &target, replaces));
+        let place = place.and_then(|replaces| place_of_tag(replaces.to_tag));
         let whom = match place {
             Some(Agent { name, shard }) => Whom::Dialog(name.into(), shard),
             None => Whom::Named(dialplan::Target::Uri(String::from_utf8_lossy(&target).into())),
@@ -75,15 +87,31 @@ impl Established {
         ctx.respond(server, message, flow, &NewResponse::new(StatusCode::ACCEPTED, b""));
         let refer = message.request().map_or(0, |request| request.cseq.number);
         let key = ctx.core.calls.reserve();
-        let (join, is_referrer_gone, offer) = (None, false, None);
-        self.transfer = Some(Box::new(Transfer { referrer: side, refer, is_referrer_gone, target: key, join, offer }));
+        self.transfer = Some(Box::new(Transfer {
+            referrer: side,
+            refer,
+            is_referrer_gone: false,
+            target: key,
+            join: None,
+            offer: None,
+            join_again_at: None,
+            join_until: Duration::ZERO,
+        }));
         self.notify(ctx, StatusCode::TRYING, StatusCode::TRYING.reason());
         match self.call_target(ctx, key, side, flow, &target, whom, replaces) {
-            Some(setup) => ctx.core.calls.put(key, Call::Setup(setup)),
+            Some(mut setup) => {
+                let untold = setup.caller.untold.take();
+                put_back(
+                    &mut Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out },
+                    Call::Setup(setup),
+                );
+                if let Some((status, reason)) = untold {
+                    self.end_transfer(ctx, status, &reason);
+                }
+            }
             None => {
                 ctx.core.calls.release(key);
-                self.notify(ctx, StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST.reason());
-                self.transfer = None;
+                self.end_transfer(ctx, StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST.reason());
             }
         }
     }
@@ -140,6 +168,7 @@ impl Established {
             way: self.bridge.end(referrer.other()).way,
             server: None,
             transfer: Some(ctx.key),
+            untold: None,
             tag,
             dialog: None,
             user: None,
@@ -204,7 +233,7 @@ impl Established {
     fn end_transfer(&mut self, ctx: &mut Context<'_, '_>, status: StatusCode, reason: &str) {
         self.notify(ctx, status, reason);
         if self.transfer.take().is_some_and(|transfer| transfer.is_referrer_gone) {
-            self.hang_up(ctx, Why::ours(EndedBy::OtherLeg, "the transfer failed"));
+            self.hang_up(ctx, established::TRANSFER_FAILED);
         }
     }
 
@@ -224,6 +253,9 @@ impl Established {
             return true;
         }
         self.end_join();
+        if status == StatusCode::REQUEST_PENDING && self.join_later(ctx) {
+            return true;
+        }
         if !status.is_success() {
             with_setup(ctx, transfer, |setup, ctx| setup.abandon(ctx));
             self.end_transfer(ctx, status, status.reason());
@@ -285,11 +317,19 @@ impl Established {
 
     /// The re-INVITE that joins had no final response. False if it is another request.
     pub fn handle_join_failure(&mut self, ctx: &mut Context<'_, '_>, no: u16) -> bool {
-        let Some(target) = self.joining(no).map(|transfer| transfer.target) else { return false };
+        if self.joining(no).is_none() {
+            return false;
+        }
         self.end_join();
-        with_setup(ctx, target, |setup, ctx| setup.abandon(ctx));
-        self.end_transfer(ctx, StatusCode::REQUEST_TIMEOUT, StatusCode::REQUEST_TIMEOUT.reason());
+        self.give_up_join(ctx);
         true
+    }
+
+    fn give_up_join(&mut self, ctx: &mut Context<'_, '_>) {
+        if let Some(target) = self.transfer.as_ref().map(|transfer| transfer.target) {
+            with_setup(ctx, target, |setup, ctx| setup.abandon(ctx));
+        }
+        self.end_transfer(ctx, StatusCode::REQUEST_TIMEOUT, StatusCode::REQUEST_TIMEOUT.reason());
     }
 
     /// The re-INVITE that joins has its final response, or will have none.
@@ -305,11 +345,41 @@ impl Established {
 
     /// The target has answered: its offer goes to the referred end.
     fn join(&mut self, ctx: &mut Context<'_, '_>, offer: Option<Body<'_>>) -> bool {
+        let Some(transfer) = &mut self.transfer else { return false };
+        transfer.offer =
+            offer.map(|body| KeptBody { content_type: body.content_type.into(), octets: body.octets.into() });
+        // The target repeats its answer no longer (§13.3.1.4).
+        transfer.join_until = ctx.now.monotonic + 64 * ctx.core.settings.transactions.t1;
+        self.bridge.is_inviting() && self.join_later(ctx) || self.send_join(ctx)
+    }
+
+    /// Puts it off while another INVITE, or an offer, is under way (§14.1). False where that has taken too long.
+    fn join_later(&mut self, ctx: &mut Context<'_, '_>) -> bool {
+        let Some(transfer) = &mut self.transfer else { return false };
+        let owns_call_id = self.bridge.end(transfer.referrer.other()).dialog.owns_call_id();
+        let at = ctx.now.monotonic + after_glare(ctx, owns_call_id);
+        transfer.join_again_at = (at < transfer.join_until).then_some(at);
+        transfer.join_again_at.is_some()
+    }
+
+    /// Tries it again, if it is time.
+    pub fn join_again(&mut self, ctx: &mut Context<'_, '_>) {
+        let again_at = self.transfer.as_mut().map(|transfer| &mut transfer.join_again_at);
+        if again_at.and_then(|at| at.take_if(|at| *at <= ctx.now.monotonic)).is_none() {
+            return;
+        }
+        let goes_on = if self.bridge.is_inviting() { self.join_later(ctx) } else { self.send_join(ctx) };
+        if !goes_on {
+            self.give_up_join(ctx);
+        }
+    }
+
+    fn send_join(&mut self, ctx: &mut Context<'_, '_>) -> bool {
         let no = self.bridge.number();
         let Some(transfer) = &mut self.transfer else { return false };
         transfer.join = Some(no);
-        transfer.offer =
-            offer.map(|body| KeptBody { content_type: body.content_type.into(), octets: body.octets.into() });
+        let offer = transfer.offer.as_ref();
+        let offer = offer.map(|kept| Body { content_type: &kept.content_type, octets: &kept.octets });
         let end = self.bridge.end_mut(transfer.referrer.other());
         let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
         let (mut fields, mut expires) = (vec![Field::own(HeaderName::Supported, b"timer, replaces")], Vec::new());
@@ -337,12 +407,12 @@ impl Established {
         if !matches!(self.state, established::State::Up) {
             // §3: it has just ended.
             let response = NewResponse::new(StatusCode::DECLINE, b"");
-            return crate::setup::respond_anew(ctx, server, message, flow, &response);
+            return ctx.respond(server, message, flow, &response);
         }
         let named = |side: &Side| replaces.names(&self.bridge.end(*side).dialog) == Some(dialog::End::Local);
         let Some(side) = [Side::Near, Side::Far].into_iter().find(named) else {
             let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
-            return crate::setup::respond_anew(ctx, server, message, flow, &NewResponse::new(status, b""));
+            return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
         };
         let number = ctx.core.mint.draw();
         let tag = ctx.core.tag_text(number);
@@ -352,7 +422,7 @@ impl Established {
         let dialog = match fit {
             Ok(dialog) => dialog,
             Err(status) => {
-                return crate::setup::respond_anew(ctx, server, message, flow, &NewResponse::new(status, b""));
+                return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
             }
         };
         let way = crate::answer::way_back(flow, &dialog);
@@ -375,7 +445,7 @@ impl Established {
         let ended = Ended { by: EndedBy::OtherLeg, status: StatusCode::OK.get(), reason: "replaced" };
         ctx.core.counters.cdrs += 1;
         old.close(ctx.now, self.number, end.dialog.call_id(), ended, ctx.out);
-        self.keep(ctx);
+        let _ = self.keep(ctx);
     }
 }
 
@@ -386,7 +456,7 @@ impl Setup {
         if !status.is_provisional() {
             self.caller.transfer = None;
         }
-        with_other(ctx, call, |call, ctx| {
+        let told = with_other(ctx, call, |call, ctx| {
             let Call::Established(established) = call else { return };
             if status.is_provisional() {
                 established.notify(ctx, status, reason);
@@ -394,6 +464,9 @@ impl Setup {
                 established.end_transfer(ctx, status, reason);
             }
         });
+        if told.is_none() && !status.is_provisional() {
+            self.caller.untold = Some((status, reason.into()));
+        }
     }
 
     /// The target has answered: the end that is referred to it gets its offer.
@@ -427,6 +500,14 @@ impl Setup {
     }
 }
 
+/// Whether who is to be called with Replaces is us: by the Contact of the dialog, or at a domain of ours. A tag that looks like
+/// one of ours may be another switch's.
+fn is_ours(ctx: &Context<'_, '_>, target: &[u8], replaces: &Replaces<'_>) -> bool {
+    let Ok(uri) = Uri::parse(target).and_then(Uri::sip) else { return false };
+    let by_contact = uri.user.is_some_and(|user| ctx.core.tokens.open(user, replaces.call_id).is_some());
+    by_contact || ctx.core.settings.domains.local(&uri.host, uri.port).is_some()
+}
+
 /// Works on another call than the one that is out of its slot. None where it is not there.
 fn with_other<'t, T>(
     ctx: &mut Context<'_, 't>,
@@ -436,13 +517,18 @@ fn with_other<'t, T>(
     let mut call = ctx.core.calls.take(key)?;
     let mut other = Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out };
     let done = work(&mut call, &mut other);
-    if call.is_over() {
-        call.forget(&mut other);
-        ctx.core.calls.release(key);
-    } else {
-        ctx.core.calls.put(key, call);
-    }
+    put_back(&mut other, call);
     Some(done)
+}
+
+/// Puts the call of `ctx` into its slot, or forgets it if it is over.
+fn put_back(ctx: &mut Context<'_, '_>, call: Call) {
+    if call.is_over() {
+        call.forget(ctx);
+        ctx.core.calls.release(ctx.key);
+    } else {
+        ctx.core.calls.put(ctx.key, call);
+    }
 }
 
 fn with_setup(ctx: &mut Context<'_, '_>, key: CallKey, work: impl FnOnce(&mut Setup, &mut Context<'_, '_>)) {

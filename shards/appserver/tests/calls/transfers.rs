@@ -96,6 +96,76 @@ fn a_transfer_that_fails_leaves_the_call_as_it_was() {
     world.expect_nothing_left();
 }
 
+/// Bob has referred alice to carol, who rings.
+fn referred(world: &mut World, alice: &Phone, bob: &Phone, carol: &Phone) -> (Sent, Sent, Sent) {
+    let (answer, leg) = set_up_with(world, alice, bob, "place");
+    world.receive(bob.address, &bob.inside(&leg, "b", "REFER", 1, "Refer-To: <sip:carol@example.com>\r\n", ""));
+    let target = world.request("INVITE");
+    world.receive(carol.address, &carol.respond(&target, 180, "c", "", ""));
+    world.log();
+    (answer, leg, target)
+}
+
+#[test]
+fn a_referrer_who_has_left_does_not_leave_the_other_alone_after_a_kill() {
+    let (mut world, alice, bob, carol) = (World::new(), alice(), bob(), carol());
+    let (_, leg, _) = referred(&mut world, &alice, &bob, &carol);
+    world.receive(bob.address, &bob.inside(&leg, "b", "BYE", 2, "", ""));
+    assert_eq!(world.response(200).method(), "BYE");
+    world.expect_silence();
+    world.kill();
+    world.wait(0.1);
+    let bye = world.request("BYE");
+    assert_eq!(bye.uri(), "sip:alice@10.0.0.1:5060");
+    world.receive(alice.address, &alice.respond(&bye, 200, "", "", ""));
+    world.expect_nothing_left();
+}
+
+#[test]
+fn the_join_waits_for_an_invite_that_is_under_way() {
+    let (mut world, alice, bob, carol) = (World::new(), alice(), bob(), carol());
+    let (answer, _, target) = referred(&mut world, &alice, &bob, &carol);
+    world.receive(alice.address, &alice.inside(&answer, "", "INVITE", 2, "", SDP_A));
+    let passed = world.request("INVITE");
+    world.receive(carol.address, &carol.respond(&target, 200, "c", "", SDP_C));
+    assert!(world.log().iter().all(|line| !line.contains("INVITE")), "alice waits for an answer to her own");
+    world.receive(bob.address, &bob.respond(&passed, 200, "", "", SDP_B));
+    world.receive(alice.address, &alice.inside(&answer, "", "ACK", 2, "", ""));
+    world.log();
+    world.wait(4.1);
+    let join = world.request("INVITE");
+    assert_eq!((join.uri(), join.body()), ("sip:alice@10.0.0.1:5060".into(), SDP_C.into()));
+    // She has begun another one at the same moment.
+    world.receive(alice.address, &alice.respond(&join, 491, "", "", ""));
+    world.log();
+    world.wait(4.1);
+    let join = world.request("INVITE");
+    world.receive(alice.address, &alice.respond(&join, 200, "", "", SDP_A));
+    world.log();
+    assert_eq!(world.app.census().established, 1);
+    world.receive(carol.address, &carol.inside(&target, "c", "BYE", 1, "", ""));
+    assert_eq!(world.request("BYE").uri(), "sip:alice@10.0.0.1:5060");
+    world.expect_nothing_left();
+}
+
+#[test]
+fn a_join_that_never_gets_its_turn_ends_the_transfer() {
+    let (mut world, alice, bob, carol) = (World::new(), alice(), bob(), carol());
+    let (_, _, target) = referred(&mut world, &alice, &bob, &carol);
+    world.receive(carol.address, &carol.respond(&target, 200, "c", "", SDP_C));
+    let joins = (0..100).take_while(|_| {
+        let join = world.sent.iter().position(|sent| sent.is_request() && sent.method() == "INVITE");
+        let Some(join) = join.map(|at| world.sent.remove(at).unwrap()) else { return false };
+        world.receive(alice.address, &alice.respond(&join, 491, "", "", ""));
+        world.wait(4.1);
+        true
+    });
+    assert!((8..40).contains(&joins.count()));
+    let byes: Vec<_> = world.sent.iter().filter(|sent| sent.is_request() && sent.method() == "BYE").collect();
+    assert!(byes.iter().all(|bye| bye.uri() == consulted_uri()) && !byes.is_empty(), "carol's call ends");
+    assert_eq!(world.app.census().established, 1, "alice and bob still talk");
+}
+
 #[test]
 fn who_hangs_up_ends_the_transfer_too() {
     let (mut world, alice, bob, carol) = (World::new(), alice(), bob(), carol());
@@ -287,9 +357,9 @@ fn a_transfer_to_a_dialog_that_is_not_there_leaves_the_call_as_it_was() {
     let others = sound.replace(&format!("from-tag={}", consultation.tag("From")), "from-tag=other");
     let early = format!("{sound};early-only");
     let mut cseq = 0;
-    let mut refer = |shards: &mut Shards, replaces: &str| {
+    let mut refer = |shards: &mut Shards, lines: &str| {
         cseq += 1;
-        shards.receive(0, bob.address, &bob.inside(&leg, "b", "REFER", cseq, &refer_to(replaces), ""));
+        shards.receive(0, bob.address, &bob.inside(&leg, "b", "REFER", cseq, lines, ""));
         shards.0[0].response(202);
         let told = shards.0[0].sent.iter().filter(|sent| sent.is_request() && sent.method() == "NOTIFY");
         let told: Vec<_> = told.map(|notify| notify.body()[8..11].to_owned()).collect();
@@ -297,16 +367,19 @@ fn a_transfer_to_a_dialog_that_is_not_there_leaves_the_call_as_it_was() {
         told.last().cloned().unwrap_or_default()
     };
     for (replaces, status) in [(&missing, "481"), (&nowhere, "481"), (&others, "481"), (&early, "486")] {
-        assert_eq!(refer(&mut shards, replaces), status, "{replaces}");
+        assert_eq!(refer(&mut shards, &refer_to(replaces)), status, "{replaces}");
         assert_eq!(shards.0[0].app.census().established, 1);
         assert_eq!(shards.0[1].app.census().established, 1);
     }
+    // Another switch's dialog may have a tag like ours: whoever is asked for is asked.
+    let lines = refer_to(&sound).replace("carol@example.com", "carol@far.example");
+    assert_eq!(refer(&mut shards, &lines), "403", "and alice may not call outside");
     shards.receive(1, carol.address, &carol.inside(&consulted, "c", "BYE", 1, "", ""));
-    assert_eq!(refer(&mut shards, &sound), "603", "it has just ended");
+    assert_eq!(refer(&mut shards, &refer_to(&sound)), "603", "it has just ended");
     shards.receive(
         0,
         bob.address,
-        &bob.inside(&leg, "b", "REFER", 7, "Refer-To: <sip:c@example.com?Replaces=x>\r\n", ""),
+        &bob.inside(&leg, "b", "REFER", 20, "Refer-To: <sip:c@example.com?Replaces=x>\r\n", ""),
     );
     shards.0[0].response(400);
     shards.0[0].hang_up();
