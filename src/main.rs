@@ -2,7 +2,7 @@
 
 /// Counts what the runs of dial plans hold, so that each is bounded.
 #[global_allocator]
-static MEMORY: dialplan::Counted = dialplan::Counted::new(std::alloc::System);
+static MEMORY: dialplan::Counted<mimalloc::MiMalloc> = dialplan::Counted::new(mimalloc::MiMalloc);
 
 fn main() -> std::process::ExitCode {
     ringswitch::cli::main()

@@ -1,6 +1,6 @@
 //! What the operator decides, and where this application server stands.
 
-use agent::Domains;
+use agent::{Domains, Now};
 use sip::{Limits, digest::Algorithm};
 use siphasher::sip::SipHasher13;
 
@@ -108,10 +108,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// The number of a call of this shard, of which 96 bits are drawn.
-    pub(crate) fn number(&self, drawn: [u64; 2]) -> u128 {
-        let drawn = u128::from(drawn[0]) << 64 | u128::from(drawn[1]);
-        drawn & !0xffff_ffff | u128::from(self.name_hash()) << 16 | u128::from(self.shard)
+    /// The number of a call of this shard that begins now: 48 bits of Unix time in milliseconds, so that the records of calls stand in
+    /// the database in the order of their beginning, as a tree takes them best; 48 bits that are drawn; and the place.
+    pub(crate) fn number(&self, now: Now, drawn: u64) -> u128 {
+        let begun = now.unix.as_millis() << 80;
+        let drawn = u128::from(drawn & 0xffff_ffff_ffff) << 32;
+        begun | drawn | u128::from(self.name_hash()) << 16 | u128::from(self.shard)
     }
 
     /// Whether a call of that number is this shard's. Were there more shards once, those that are left share their calls.

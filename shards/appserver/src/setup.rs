@@ -119,7 +119,7 @@ impl Setup {
             untold: None,
         };
         let mut setup = Box::new(Self {
-            number: ctx.core.place.number([ctx.core.mint.draw(), ctx.core.mint.draw()]),
+            number: ctx.core.place.number(ctx.now, ctx.core.mint.draw()),
             caller,
             state: State::Proceeding,
             runs: Vec::new(),

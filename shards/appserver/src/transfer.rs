@@ -177,7 +177,7 @@ impl Established {
             invite: invite.as_slice().into(),
         };
         let until = ctx.now.monotonic + Duration::from_secs(ctx.core.settings.max_setup_secs.into());
-        let number = ctx.core.place.number([ctx.core.mint.draw(), ctx.core.mint.draw()]);
+        let number = ctx.core.place.number(ctx.now, ctx.core.mint.draw());
         let mut setup = Box::new(Setup {
             number,
             caller,
