@@ -208,7 +208,9 @@ impl<D: Disk> Journal<D> {
 
     /// The file of a new segment.
     async fn begin(&mut self, number: u64) -> io::Result<D::File> {
-        let Some(mut spare) = self.spares.take() else {
+        // A disk that refuses what is written to a segment may take zeros, time after time.
+        let may_take = self.retry_at.is_none();
+        let Some(mut spare) = may_take.then(|| self.spares.take()).flatten() else {
             self.room = 0;
             return self.disk.create(number).await;
         };

@@ -140,8 +140,10 @@ impl Clerk {
                 glommio::timer::sleep(Duration::from_micros(100)).await;
                 let files = Files::new(directory);
                 let spares = Rc::new(Spares::new(settings.journal.segment_bytes));
-                // Where it fails, it is tried again below, and told.
-                let _ = spares.make(&files).await;
+                if spares.make(&files).await.is_err() {
+                    // It is tried again, and told.
+                    spares.want_next();
+                }
                 let _ = started.send(Ok(()));
 
                 let serving = socket.clone().map(|socket| {

@@ -1,12 +1,15 @@
 //! The file of the next segment, made ready while the current one is written.
 //!
-//! The sync of a file that has grown waits for more than its data. The file system has given it blocks, marks them as written
-//! when the data has come, and writes down how long the file is; ext4 leaves part of that to a thread of the kernel, which has
-//! been seen to come seconds late where scripts keep a core busy. A group that goes over zeros which are on the
-//! disk already needs none of it: one write, and one flush of the device.
+//! The sync of a file that has grown waits for more than its data. The file system has given it blocks, marks them as
+//! written when the data has come, and writes down how long the file is; ext4 leaves part of that to a thread of the
+//! kernel, which has been seen to come seconds late where scripts keep a core busy. A group that goes over zeros which
+//! are on the disk already needs none of it: one write, and one flush of the device.
 //!
 //! It is a file of its own, since a sync takes all of a file with it. Where none is ready in time, a segment grows
 //! as it is written.
+//!
+//! There is one name for spares. So the next is made only when the last has its number, or was given up: it would else be
+//! made under the name that the journal is about to take.
 
 use super::disk::Disk;
 use glommio::sync::Semaphore;
@@ -17,7 +20,10 @@ use std::time::Duration;
 /// The first one after a start is made before the shards run, and most switches need no longer ones.
 const SHORTEST: u64 = 1 << 20;
 
-/// How much longer each is than the one before, up to a whole segment.
+/// However long a segment may be.
+const LONGEST: u64 = 64 << 20;
+
+/// How much longer each is than the one before, and how much shorter where the disk has no room for it.
 const GROWTH: u64 = 4;
 
 /// Zeros written at a time.
@@ -45,10 +51,10 @@ pub(super) struct Spares<F> {
 }
 
 impl<F> Spares<F> {
-    /// None is ready, and the first one wanted. None is longer than a segment.
+    /// None is ready, and none wanted. None is longer than a segment.
     pub(super) fn new(segment_octets: u64) -> Self {
         let next_octets = Cell::new(SHORTEST.min(segment_octets));
-        Self { ready: RefCell::new(None), wanted: Semaphore::new(0), next_octets, longest: segment_octets }
+        Self { ready: RefCell::new(None), wanted: Semaphore::new(0), next_octets, longest: LONGEST.min(segment_octets) }
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -60,12 +66,12 @@ impl<F> Spares<F> {
         self.ready.take()
     }
 
-    /// What was taken is a segment now, or given up.
+    /// What was taken is a segment now, or given up; or the first one could not be made.
     pub(super) fn want_next(&self) {
         self.wanted.signal(1);
     }
 
-    /// Makes the spare that is wanted.
+    /// Makes a spare. There is none, and none that was taken is without its number.
     pub(super) async fn make<D: Disk<File = F>>(&self, disk: &D) -> io::Result<()> {
         let octets = self.next_octets.get();
         let file = disk.create_spare().await?;
@@ -78,6 +84,7 @@ impl<F> Spares<F> {
             Err(error) => {
                 disk.close(file).await;
                 disk.remove_spare().await;
+                self.next_octets.set((octets / GROWTH).max(SHORTEST.min(self.longest)));
                 Err(error)
             }
         }
@@ -85,15 +92,10 @@ impl<F> Spares<F> {
 
     /// Makes one whenever one is wanted, for ever.
     pub(super) async fn keep_ready<D: Disk<File = F>>(&self, disk: &D) {
-        loop {
-            if !self.is_ready() {
-                while let Err(error) = self.make(disk).await {
-                    tracing::warn!(%error, "no file can be made ready for the journal: its syncs take longer until one can");
-                    glommio::timer::sleep(REST).await;
-                }
-            }
-            if self.wanted.acquire(1).await.is_err() {
-                return;
+        while self.wanted.acquire(1).await.is_ok() {
+            while let Err(error) = self.make(disk).await {
+                tracing::warn!(%error, "no file can be made ready for the journal: its syncs take longer until one can");
+                glommio::timer::sleep(REST).await;
             }
         }
     }

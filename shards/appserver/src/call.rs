@@ -120,7 +120,7 @@ pub(crate) struct Caller {
     /// The call that is being transferred: its other end takes the caller's place.
     pub transfer: Option<CallKey>,
     /// How it ended before that call could be told: at once.
-    pub untold: Option<(StatusCode, Box<str>)>,
+    pub at_once: Option<(StatusCode, Box<str>)>,
     /// The To tag of responses that belong to no leg's dialog, and of the first early dialog.
     pub tag: u64,
     /// The dialog with that tag, until the first early dialog takes it.

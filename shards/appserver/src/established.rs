@@ -35,8 +35,8 @@ pub(crate) struct Established {
     pub state: State,
     /// A transfer that goes on.
     pub transfer: Option<Box<Transfer>>,
-    /// A BYE whose answer waits for the journal.
-    pub bye: Option<Box<Bye>>,
+    /// BYEs whose answers wait for the journal: one of each side at most.
+    pub byes: Vec<Bye>,
 }
 
 /// A BYE that is not answered yet.
@@ -76,7 +76,7 @@ impl State {
         let sides = [(Side::Near, NEAR_KNOWS), (Side::Far, FAR_KNOWS)];
         let untold = sides.into_iter().filter(|(_, note)| end.note & note == 0).map(|(side, _)| side);
         // Not all of a busy second's calls in one turn.
-        let tell_at = now.monotonic + Duration::from_millis((number % TELLING_MILLIS) as u64);
+        let tell_at = now.monotonic + left.min(Duration::from_millis((number % TELLING_MILLIS) as u64));
         Self::Ended { until: now.monotonic + left, untold: untold.collect(), tell_at }
     }
 }
@@ -107,13 +107,17 @@ impl Established {
     }
 
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Over) && self.losers.is_empty() && self.bye.is_none()
+        matches!(self.state, State::Over) && self.losers.is_empty() && self.byes.is_empty()
     }
 
     /// Whether one end is still in the call that the other has left for a transfer, which this process does not go on with.
     fn is_left_alone(&self) -> bool {
-        let ends = [&self.bridge.near, &self.bridge.far];
-        self.transfer.is_none() && ends.into_iter().any(|end| end.dialog.state() == DialogState::Terminated)
+        self.transfer.is_none() && [Side::Near, Side::Far].into_iter().any(|side| self.has_left(side))
+    }
+
+    /// Whether a side has hung up, and the call goes on without it.
+    fn has_left(&self, side: Side) -> bool {
+        self.bridge.end(side).dialog.state() == DialogState::Terminated
     }
 
     /// Takes a request inside one of the dialogs.
@@ -152,16 +156,21 @@ impl Established {
         flow: Flow,
         message: &Message<'_>,
     ) {
-        if self.outlives_referrer(side) {
+        if self.has_left(side) {
+            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, b""));
+        }
+        if self.outlives_referrer(ctx, side) {
             let ticket = self.keep(ctx);
             return self.answer_behind(ctx, ticket, server, flow, message);
         }
         self.abandon_transfer(ctx);
         let reason = message.value(sip::HeaderName::Reason).map(|reason| String::from_utf8_lossy(reason).into_owned());
-        self.bridge.bye(ctx, side.other(), reason.as_deref());
+        let knows = [Side::Near, Side::Far].map(|each| each == side || self.has_left(each));
+        if !self.has_left(side.other()) {
+            self.bridge.bye(ctx, side.other(), reason.as_deref());
+        }
         let [mut near, mut far] = [EndedBy::OtherLeg; 2];
         *(if side == Side::Near { &mut near } else { &mut far }) = EndedBy::Peer;
-        let knows = [Side::Near, Side::Far].map(|each| each == side);
         let ticket = self.close(ctx, [near, far], knows, "");
         self.answer_behind(ctx, ticket, server, flow, message);
         self.state = State::Over;
@@ -176,15 +185,8 @@ impl Established {
         flow: Flow,
         message: &Message<'_>,
     ) {
-        self.answer_bye(ctx);
         ctx.wait_for(ticket);
-        self.bye = Some(Box::new(Bye { ticket, server, flow, octets: message.bytes().into() }));
-    }
-
-    fn answer_bye(&mut self, ctx: &mut Context<'_, '_>) {
-        if let Some(bye) = self.bye.take() {
-            ctx.respond(bye.server, &reparse(&bye.octets), bye.flow, &NewResponse::new(StatusCode::OK, b""));
-        }
+        self.byes.push(Bye { ticket, server, flow, octets: message.bytes().into() });
     }
 
     /// Ends the call from here.
@@ -194,12 +196,13 @@ impl Established {
         }
         self.abandon_transfer(ctx);
         let reason = why.header();
+        let knows = [Side::Near, Side::Far].map(|side| self.has_left(side));
         for side in [Side::Near, Side::Far] {
-            if self.bridge.end(side).dialog.state() != DialogState::Terminated {
+            if !self.has_left(side) {
                 self.bridge.bye(ctx, side, reason.as_deref());
             }
         }
-        self.close(ctx, [why.by; 2], [false; 2], why.reason);
+        self.close(ctx, [why.by; 2], knows, why.reason);
         self.state = State::Over;
     }
 
@@ -222,8 +225,8 @@ impl Established {
 
     /// The journal has what was given to it up to that ticket.
     pub fn handle_settled(&mut self, ctx: &mut Context<'_, '_>, up_to: Ticket) {
-        if self.bye.as_ref().is_some_and(|bye| bye.ticket <= up_to) {
-            self.answer_bye(ctx);
+        for bye in self.byes.extract_if(.., |bye| bye.ticket <= up_to) {
+            ctx.respond(bye.server, &reparse(&bye.octets), bye.flow, &NewResponse::new(StatusCode::OK, b""));
         }
     }
 
@@ -375,16 +378,19 @@ impl Established {
     pub fn handle_timeout(&mut self, ctx: &mut Context<'_, '_>) {
         match &mut self.state {
             State::Up => {}
-            State::Ended { until, .. } if *until <= ctx.now.monotonic => return self.state = State::Over,
-            State::Ended { untold, tell_at, .. } if *tell_at <= ctx.now.monotonic => {
+            State::Ended { untold, tell_at, .. } if !untold.is_empty() && *tell_at <= ctx.now.monotonic => {
                 return std::mem::take(untold).into_iter().for_each(|side| self.bridge.bye(ctx, side, None));
             }
+            State::Ended { until, .. } if *until <= ctx.now.monotonic => return self.state = State::Over,
             State::Ended { .. } | State::Over => return,
         }
         if self.is_left_alone() {
             return self.hang_up(ctx, TRANSFER_FAILED);
         }
         self.join_again(ctx);
+        if !matches!(self.state, State::Up) {
+            return;
+        }
         if self.until.is_some_and(|until| until <= ctx.now.monotonic) {
             return self.hang_up(ctx, Why::ours(EndedBy::Timeout, "the call lasted as long as it may"));
         }

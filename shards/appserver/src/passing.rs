@@ -11,7 +11,7 @@ use crate::{
     shared::{Context, User, reparse},
 };
 use agent::{Flow, Now};
-use dialog::{Field, NewResponse, SessionTimer, refreshes_target, retry_after_secs};
+use dialog::{DialogState, Field, NewResponse, SessionTimer, refreshes_target, retry_after_secs};
 use sip::{HeaderName, Message, Method, StatusCode};
 use std::time::Duration;
 use transaction::{ClientId, ServerId};
@@ -61,6 +61,12 @@ impl Bridge {
         kind: Kind,
         more: &[Field<'_>],
     ) {
+        if self.end(side.other()).dialog.state() == DialogState::Terminated {
+            // He has left, and somebody else is about to take his place: an offer may be made to him then.
+            let pending = kind != Kind::Other;
+            let status = if pending { StatusCode::REQUEST_PENDING } else { StatusCode::TEMPORARILY_UNAVAILABLE };
+            return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+        }
         if self.passing.len() >= usize::from(ctx.core.settings.max_passing) {
             return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::SERVICE_UNAVAILABLE, b""));
         }

@@ -7,7 +7,8 @@
 //! far leg       u8
 //! user          length u16, octets
 //! near, far     number of the leg u16; dialog: length u16, octets; way; session timer: interval u32, 0 for none, and whether we refresh u8;
-//!               u8: whether UPDATE is allowed, whether the peer has left; our description of the session that refreshes repeat: length u16, 0 for none, octets;
+//!               u8: whether UPDATE is allowed, whether the peer has left; our description of the session that
+//!               refreshes repeat: length u16, 0 for none, octets;
 //!               times of the leg 3 u64; its texts 7 times length u16, octets
 //! ```
 //!
@@ -119,7 +120,7 @@ impl Established {
             losers: Vec::new(),
             state: kept.end.map_or(State::Up, |end| State::ended(now, kept.key, end)),
             transfer: None,
-            bye: None,
+            byes: Vec::new(),
         };
         Some((established, tags))
     }

@@ -108,8 +108,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// The number of a call of this shard that begins now: 48 bits of Unix time in milliseconds, so that the records of calls stand in
-    /// the database in the order of their beginning, as a tree takes them best; 48 bits that are drawn; and the place.
+    /// The number of a call of this shard that begins now: 48 bits of Unix time in milliseconds, so that the records of
+    /// calls stand in the database in the order of their beginning, as a tree takes them best; 48 bits that are drawn; and
+    /// the place.
     pub(crate) fn number(&self, now: Now, drawn: u64) -> u128 {
         let begun = now.unix.as_millis() << 80;
         let drawn = u128::from(drawn & 0xffff_ffff_ffff) << 32;

@@ -116,7 +116,7 @@ impl Setup {
             is_late_offer,
             provider,
             transfer: None,
-            untold: None,
+            at_once: None,
         };
         let mut setup = Box::new(Self {
             number: ctx.core.place.number(ctx.now, ctx.core.mint.draw()),
@@ -396,7 +396,7 @@ impl Setup {
             losers: legs.into_iter().filter(|leg| matches!(leg.state, LegState::Cancelled(_))).collect(),
             state: established::State::Up,
             transfer: None,
-            bye: None,
+            byes: Vec::new(),
         }
     }
 }

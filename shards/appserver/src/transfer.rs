@@ -18,6 +18,7 @@ use crate::{
     established::{self, Established},
     leg::{Whom, body_of},
     mint::place_of_tag,
+    passing,
     refresh::after_glare,
     reliable::KeptBody,
     shared::{CallKey, Context, User},
@@ -100,12 +101,12 @@ impl Established {
         self.notify(ctx, StatusCode::TRYING, StatusCode::TRYING.reason());
         match self.call_target(ctx, key, side, flow, &target, whom, replaces) {
             Some(mut setup) => {
-                let untold = setup.caller.untold.take();
+                let at_once = setup.caller.at_once.take();
                 put_back(
                     &mut Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out },
                     Call::Setup(setup),
                 );
-                if let Some((status, reason)) = untold {
+                if let Some((status, reason)) = at_once {
                     self.end_transfer(ctx, status, &reason);
                 }
             }
@@ -168,7 +169,7 @@ impl Established {
             way: self.bridge.end(referrer.other()).way,
             server: None,
             transfer: Some(ctx.key),
-            untold: None,
+            at_once: None,
             tag,
             dialog: None,
             user: None,
@@ -209,12 +210,15 @@ impl Established {
 
     /// Whether a BYE of `side`'s leaves the call to the transfer that he asked for: many phones hang up as soon as their
     /// REFER is accepted.
-    pub fn outlives_referrer(&mut self, side: Side) -> bool {
+    pub fn outlives_referrer(&mut self, ctx: &mut Context<'_, '_>, side: Side) -> bool {
         let Some(transfer) = self.transfer.as_deref_mut().filter(|transfer| transfer.referrer == side) else {
             return false;
         };
         transfer.is_referrer_gone = true;
-        self.bridge.end_mut(side).dialog.terminate();
+        passing::refuse(ctx, std::mem::take(&mut self.bridge.passing));
+        let end = self.bridge.end_mut(side);
+        end.dialog.terminate();
+        (end.timer, end.inviting) = (None, None);
         true
     }
 
@@ -350,7 +354,7 @@ impl Established {
             offer.map(|body| KeptBody { content_type: body.content_type.into(), octets: body.octets.into() });
         // The target repeats its answer no longer (§13.3.1.4).
         transfer.join_until = ctx.now.monotonic + 64 * ctx.core.settings.transactions.t1;
-        self.bridge.is_inviting() && self.join_later(ctx) || self.send_join(ctx)
+        if self.bridge.is_inviting() { self.join_later(ctx) } else { self.send_join(ctx) }
     }
 
     /// Puts it off while another INVITE, or an offer, is under way (§14.1). False where that has taken too long.
@@ -465,7 +469,7 @@ impl Setup {
             }
         });
         if told.is_none() && !status.is_provisional() {
-            self.caller.untold = Some((status, reason.into()));
+            self.caller.at_once = Some((status, reason.into()));
         }
     }
 
@@ -500,8 +504,8 @@ impl Setup {
     }
 }
 
-/// Whether who is to be called with Replaces is us: by the Contact of the dialog, or at a domain of ours. A tag that looks like
-/// one of ours may be another switch's.
+/// Whether who is to be called with Replaces is us: by the Contact of the dialog, or at a domain of ours. A tag that
+/// looks like one of ours may be another switch's.
 fn is_ours(ctx: &Context<'_, '_>, target: &[u8], replaces: &Replaces<'_>) -> bool {
     let Ok(uri) = Uri::parse(target).and_then(Uri::sip) else { return false };
     let by_contact = uri.user.is_some_and(|user| ctx.core.tokens.open(user, replaces.call_id).is_some());

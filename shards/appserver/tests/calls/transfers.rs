@@ -109,15 +109,38 @@ fn referred(world: &mut World, alice: &Phone, bob: &Phone, carol: &Phone) -> (Se
 #[test]
 fn a_referrer_who_has_left_does_not_leave_the_other_alone_after_a_kill() {
     let (mut world, alice, bob, carol) = (World::new(), alice(), bob(), carol());
-    let (_, leg, _) = referred(&mut world, &alice, &bob, &carol);
+    let (answer, leg, _) = referred(&mut world, &alice, &bob, &carol);
+    world.keeps = false;
     world.receive(bob.address, &bob.inside(&leg, "b", "BYE", 2, "", ""));
-    assert_eq!(world.response(200).method(), "BYE");
+    world.expect_silence();
+    world.keeps = true;
+    world.settle();
+    assert_eq!(world.response(200).method(), "BYE", "the journal has it");
+    // Who is left hears of nobody who has gone.
+    world.receive(alice.address, &alice.inside(&answer, "", "INVITE", 2, "", SDP_A));
+    world.response(491);
+    world.receive(alice.address, &alice.inside(&answer, "", "INFO", 3, "", "x"));
+    world.response(480);
     world.expect_silence();
     world.kill();
     world.wait(0.1);
     let bye = world.request("BYE");
     assert_eq!(bye.uri(), "sip:alice@10.0.0.1:5060");
     world.receive(alice.address, &alice.respond(&bye, 200, "", "", ""));
+    world.expect_nothing_left();
+}
+
+#[test]
+fn who_is_referred_may_hang_up_after_the_referrer() {
+    let (mut world, alice, bob, carol) = (World::new(), alice(), bob(), carol());
+    let (answer, leg, target) = referred(&mut world, &alice, &bob, &carol);
+    world.receive(bob.address, &bob.inside(&leg, "b", "BYE", 2, "", ""));
+    world.response(200);
+    world.receive(alice.address, &alice.inside(&answer, "", "BYE", 2, "", ""));
+    assert_eq!(world.request("CANCEL").header("Call-ID"), target.header("Call-ID"));
+    assert_eq!(world.response(200).header("Call-ID"), answer.header("Call-ID"));
+    world.receive(carol.address, &carol.respond(&target, 487, "c", "", ""));
+    assert!(world.log().iter().all(|line| !line.starts_with("BYE")), "nobody is left to be told");
     world.expect_nothing_left();
 }
 
