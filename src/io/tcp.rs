@@ -4,6 +4,10 @@
 //! (§18.1.1 and RFC 5923: a connection is reused for requests to the address it came from, or to an alias of it).
 //! What could not be sent whole and not even begun goes back to the core; what the kernel has taken is the peer's.
 
+mod directory;
+
+pub(crate) use directory::Directory;
+
 use super::ring::{Completion, Op, STREAMS, Submissions, cancel};
 use super::settings::StreamSettings;
 use super::socket;
@@ -11,16 +15,15 @@ use super::stats::Counters;
 use agent::{ConnectionId, Flow, ListenerId, Outgoing, Received};
 use arrayvec::ArrayVec;
 use bumpalo::{Bump, collections::Vec as BumpVec};
-use dashmap::{DashMap, Entry};
+use dashmap::Entry;
 use io_uring::{opcode, types};
 use sip::Transport;
 use sip::framing::{Frame, FrameError, Framer};
 use socket2::{SockAddr, Socket};
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How often some connections are examined, and into how many parts the table is cut for it: a limit is noticed within
@@ -33,49 +36,6 @@ const ALIASES: usize = 4;
 const KEPT: usize = 4096;
 /// The answer to a keep-alive (RFC 5626 §4.4.1).
 const PONG: &[u8] = b"\r\n";
-
-/// What all shards know of all connections.
-pub(crate) struct Directory {
-    by_peer: DashMap<(Transport, SocketAddr), ConnectionId>,
-    by_address: DashMap<IpAddr, u32>,
-    open: AtomicU32,
-    /// Of each slot's first connection. Drawn anew at each start: identities in branches and tokens outlive a restart, and
-    /// must not name another peer's connection then.
-    first_generation: u32,
-    limits: StreamSettings,
-}
-
-impl Directory {
-    pub(crate) fn new(limits: StreamSettings, first_generation: u32) -> Self {
-        let open = AtomicU32::new(0);
-        Self { by_peer: DashMap::new(), by_address: DashMap::new(), open, first_generation, limits }
-    }
-
-    /// Counts one more connection with `address`, unless a limit forbids it.
-    fn admit(&self, address: IpAddr) -> bool {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        let mut of_address = self.by_address.entry(address).or_insert(0);
-        if *of_address >= self.limits.connections_per_address {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        *of_address += 1;
-        true
-    }
-
-    fn leave(&self, address: IpAddr) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        if let Entry::Occupied(mut of_address) = self.by_address.entry(address) {
-            *of_address.get_mut() -= 1;
-            if *of_address.get() == 0 {
-                of_address.remove();
-            }
-        }
-    }
-}
 
 /// What a turn has received.
 pub(crate) struct Arrivals<'t> {
