@@ -123,7 +123,7 @@ impl World {
         let now = Now { monotonic: Duration::from_secs(1), unix: Duration::from_secs(1_800_000_000) };
         let place = Place { name: "stable".into(), shard: 0, shards: 1 };
         let settings = dialplan::Settings { limits: Limits::default(), clock: || Duration::ZERO };
-        let machine = plan.map(|_| Machine::new(settings).unwrap_or_else(|unfit| panic!("{unfit}")));
+        let machine = plan.map(|_| Machine::new(settings).expect("the limits of this example fit"));
         let app = AppServer::new(now, Settings::new(domains), place, &Secret::new([7; 32]), 1, 1, tables, machine);
         Self { app, now, arena: Bump::new(), journal: Vec::new(), next_ticket: 0, spent: (Duration::ZERO, 0) }
     }

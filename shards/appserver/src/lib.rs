@@ -41,6 +41,7 @@ mod refresh;
 mod inside;
 mod reliable;
 mod established;
+mod replaced;
 mod transfer;
 mod cdr;
 mod record;

@@ -1,5 +1,4 @@
-//! Transfers: a REFER that the server carries out itself (RFC 3515), and calls whose one end gives its place to another
-//! (RFC 3891).
+//! Transfers: a REFER that the server carries out itself (RFC 3515).
 //!
 //! A dialog of ours is replaced by its owner, another shard or another server perhaps: it gets an INVITE with Replaces from us as
 //! it would from a phone, on an inward flow and sealed, and its other end hears of a re-INVITE. So the target need not know of Replaces, and
@@ -11,10 +10,10 @@
 
 use crate::{
     answer::own_tag,
-    bridge::{End, Side},
+    bridge::Side,
     call::{Call, Caller, Setup, State},
     caller::Party,
-    cdr::{Ended, Facts, Texts},
+    cdr::{Facts, Texts},
     established::{self, Established},
     leg::{Whom, body_of},
     mint::place_of_tag,
@@ -24,7 +23,7 @@ use crate::{
     shared::{CallKey, Context, User},
 };
 use agent::{Agent, Flow};
-use dialog::{Body, Dialog, Field, NewResponse, Progress, ReferTo, Replaces, SessionTimer, allows};
+use dialog::{Body, Field, NewResponse, Progress, ReferTo, Replaces, SessionTimer};
 use sip::{HeaderName, Message, Method, Octets, Response, StatusCode, Uri};
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 use store::{Direction, EndedBy, LegDirection, put_call};
@@ -397,59 +396,6 @@ impl Established {
         let is_sent = ctx.send_inside(user, Method::Invite, end.way, provider, branch, draft).is_some();
         end.inviting = is_sent.then_some(no);
         is_sent
-    }
-
-    /// Takes an INVITE that is to take the place of one of the peers (RFC 3891).
-    pub fn handle_replacement(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-        replaces: &Replaces<'_>,
-    ) {
-        if !matches!(self.state, established::State::Up) {
-            // §3: it has just ended.
-            let response = NewResponse::new(StatusCode::DECLINE, b"");
-            return ctx.respond(server, message, flow, &response);
-        }
-        let named = |side: &Side| replaces.names(&self.bridge.end(*side).dialog) == Some(dialog::End::Local);
-        let Some(side) = [Side::Near, Side::Far].into_iter().find(named) else {
-            let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
-            return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
-        };
-        let number = ctx.core.mint.draw();
-        let tag = ctx.core.tag_text(number);
-        let fit = replaces
-            .check(&self.bridge.end(side).dialog)
-            .and_then(|()| Dialog::uas(message, &tag, flow.transport).map_err(|fault| fault.response()));
-        let dialog = match fit {
-            Ok(dialog) => dialog,
-            Err(status) => {
-                return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
-            }
-        };
-        let way = crate::answer::way_back(flow, &dialog);
-        let end = End::new(dialog, way, allows(message, Method::Update));
-        self.bridge.pass_replacement(ctx, side, server, flow, message, end);
-    }
-
-    /// The peer of a side is another one now: his leg has a record of its own, and so has the call a new one.
-    pub fn note_replaced(&mut self, ctx: &mut Context<'_, '_>, side: Side) {
-        let end = self.bridge.end(side);
-        let facts = if side == Side::Near { &mut self.near_facts } else { &mut self.far_facts };
-        let texts = facts.texts();
-        let caller = String::from_utf8_lossy(end.dialog.remote()).into_owned();
-        // Legs that a call dials have numbers below.
-        let leg = facts.leg.max(255) + 1;
-        let texts = Texts { caller: &caller, source: "", provider: "", ..texts };
-        let mut new = Facts::new(ctx.now, leg, LegDirection::In, texts);
-        new.note_status(ctx.now, StatusCode::OK.get());
-        let old = std::mem::replace(facts, new);
-        let ended = Ended { by: EndedBy::OtherLeg, status: StatusCode::OK.get(), reason: "replaced" };
-        ctx.core.counters.cdrs += 1;
-        old.close(ctx.now, self.number, end.dialog.call_id(), ended, ctx.out);
-        let _ = self.keep(ctx);
     }
 }
 
