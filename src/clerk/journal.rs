@@ -229,7 +229,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Closes the current segment. The zeros behind it are cut off; where that fails they are no harm.
-    async fn close(&mut self) {
+    pub(super) async fn close(&mut self) {
         let Some(file) = self.file.take() else { return };
         let octets = self.segments.current().octets;
         if octets < self.room
@@ -238,11 +238,6 @@ impl<D: Disk> Journal<D> {
             tracing::warn!(%error, "a segment of the journal keeps the zeros behind its records");
         }
         self.disk.close(file).await;
-    }
-
-    /// Leaves nothing behind but what was written.
-    pub(super) async fn end(mut self) {
-        self.close().await;
     }
 
     /// Leaves the current segment as it was before the group that failed, for good: after a failed sync nobody knows what

@@ -229,7 +229,7 @@ async fn write<D: disk::Disk>(mut journal: Journal<D>, waker: Arc<Waker>, stop: 
         waker.prepare_to_sleep();
         let stops = stop.load(Ordering::Acquire);
         if stops && journal.is_drained() {
-            journal.end().await;
+            journal.close().await;
             return Ok(());
         }
         if !stops && journal.is_idle(Instant::now()) {
