@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{CdrId, PackedCdr};
 
 /// Records on the way to the database; some 4 MB. More wait in the journal.
 const QUEUE_RECORDS: usize = 8192;
 
 /// Records in a transaction.
-const BATCH_RECORDS: usize = 512;
+const BATCH_RECORDS: usize = 2048;
 
 /// How long a batch gathers, so that few transactions serve many records.
 const GATHER: Duration = Duration::from_millis(50);
@@ -150,12 +150,15 @@ impl Work {
     }
 
     fn gather(&self, first: PackedCdr<'static>) -> Vec<PackedCdr<'static>> {
-        let until = Instant::now() + GATHER;
         let mut batch = vec![first];
-        while batch.len() < BATCH_RECORDS
-            && let Ok(more) = self.outlet.records.recv_timeout(until.saturating_duration_since(Instant::now()))
-        {
-            batch.push(more);
+        let mut take_more = || {
+            batch.extend(self.outlet.records.try_iter().take(BATCH_RECORDS - batch.len()));
+            batch.len()
+        };
+        if take_more() < BATCH_RECORDS {
+            // Not a wait for each record: that would be a wake-up for each.
+            std::thread::park_timeout(GATHER);
+            take_more();
         }
         batch
     }

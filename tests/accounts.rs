@@ -81,7 +81,7 @@ fn a_file_of_a_later_version_is_left_alone() {
     drop(Database::open(&file).unwrap());
     shell(&file).pragma_update(None, "user_version", 99).unwrap();
     let error = Database::open(&file).err().unwrap().to_string();
-    assert!(error.contains("has schema version 99, this ringswitch knows up to 2"), "{error}");
+    assert!(error.contains("has schema version 99, this ringswitch knows up to 3"), "{error}");
 }
 
 #[test]

@@ -157,6 +157,7 @@ last_words = 24
 [journal]
 segment_bytes = 2097152
 group_bytes = 8192
+window_usecs = 500
 queue_batches = 32
 
 [cdr]

@@ -4,9 +4,8 @@
 mod kept;
 
 use kept::{NOW, aor, record};
-use ringswitch::clerk::{Clerk, ControlHandler, Settings, replay};
+use ringswitch::clerk::{Clerk, Settings, replay};
 use ringswitch::config;
-use ringswitch::control::{Answer, Request};
 use ringswitch::io::Waker;
 use std::fs;
 use std::sync::Arc;
@@ -32,25 +31,12 @@ fn a_start_with_a_million_bindings_serves_within_two_seconds() {
     let table = Arc::new(Bindings::new([1; 16]));
     let replayed = replay(&directory, &table, NOW).unwrap();
     let (read, records) = (start.elapsed(), replayed.records);
-    let settings = Settings {
-        control: Some(data_dir.path().to_owned()),
-        journal: config::Journal::default(),
-        core: None,
-        cdrs: None,
-    };
+    let settings = Settings { journal: config::Journal::default(), core: None, cdrs: None };
     let waker = Arc::new(Waker::new().unwrap());
-    let clerk = Clerk::start(settings, Vec::new(), waker, table.clone(), replayed, Arc::new(Nothing)).unwrap();
+    let clerk = Clerk::start(settings, Vec::new(), waker, table.clone(), replayed).unwrap();
     let served = start.elapsed();
     clerk.stop().unwrap();
     println!("{records} records: read after {} ms, served after {} ms", read.as_millis(), served.as_millis());
     assert_eq!((records, table.census().bindings), (RECORDS, RECORDS));
     assert!(served < Duration::from_secs(2), "{served:?}");
-}
-
-struct Nothing;
-
-impl ControlHandler for Nothing {
-    fn handle(&self, _: Request) -> Answer {
-        Answer::error("nobody asks here")
-    }
 }

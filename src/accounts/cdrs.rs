@@ -1,7 +1,7 @@
 //! The rows of call detail records.
 
 use super::database::{AccountsError, Database};
-use rusqlite::{Row, named_params, params};
+use rusqlite::{Row, params};
 use serde::Serialize;
 use std::borrow::Cow;
 use store::Cdr;
@@ -12,9 +12,8 @@ const COLUMNS: &str = "call, leg, direction, user, caller, callee, plan, provide
 
 // A record that is there already was offered twice, after a crash.
 const INSERT: &str = "INSERT INTO cdr (call, leg, direction, user, caller, callee, plan, provider, account_code, call_id, \
-    source, attempted_at, progress_at, answered_at, ended_at, ended_by, status, reason) VALUES (:call, :leg, :direction, \
-    :user, :caller, :callee, :plan, :provider, :account_code, :call_id, :source, :attempted_at, :progress_at, :answered_at, \
-    :ended_at, :ended_by, :status, :reason) ON CONFLICT DO NOTHING";
+    source, attempted_at, progress_at, answered_at, ended_at, ended_by, status, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+    ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
 
 /// A record as the database, JSON lines and the command line show it. Times are Unix time in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -99,26 +98,26 @@ impl Database {
         let added = self.write(|transaction| {
             let mut insert = transaction.prepare_cached(INSERT)?;
             for row in cdrs.map(CdrRow::from) {
-                insert.execute(named_params! {
-                    ":call": row.call,
-                    ":leg": row.leg,
-                    ":direction": row.direction,
-                    ":user": row.user,
-                    ":caller": row.caller,
-                    ":callee": row.callee,
-                    ":plan": row.plan,
-                    ":provider": row.provider,
-                    ":account_code": row.account_code,
-                    ":call_id": row.call_id,
-                    ":source": row.source,
-                    ":attempted_at": row.attempted_at,
-                    ":progress_at": row.progress_at,
-                    ":answered_at": row.answered_at,
-                    ":ended_at": row.ended_at,
-                    ":ended_by": row.ended_by,
-                    ":status": row.status,
-                    ":reason": row.reason,
-                })?;
+                insert.execute(params![
+                    row.call,
+                    row.leg,
+                    row.direction,
+                    row.user,
+                    row.caller,
+                    row.callee,
+                    row.plan,
+                    row.provider,
+                    row.account_code,
+                    row.call_id,
+                    row.source,
+                    row.attempted_at,
+                    row.progress_at,
+                    row.answered_at,
+                    row.ended_at,
+                    row.ended_by,
+                    row.status,
+                    row.reason,
+                ])?;
             }
             Ok(())
         });

@@ -141,7 +141,7 @@ impl Socket {
     }
 }
 
-/// The control socket of a process that keeps no journal.
+/// The control socket, on an executor of its own.
 pub struct ControlServer {
     thread: ExecutorJoinHandle<io::Result<()>>,
     stop: Arc<Waker>,

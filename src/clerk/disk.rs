@@ -2,7 +2,9 @@
 
 use glommio::GlommioError;
 use glommio::io::{BufferedFile, Directory, OpenOptions};
-use std::io;
+use rustix::io::{ReadWriteFlags, pwritev2, retry_on_intr};
+use std::fs::File;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
 /// The name of the file that waits to become a segment; no segment's.
@@ -31,6 +33,9 @@ pub(super) trait Disk {
     /// Writes at an offset. Tells how many octets were written.
     async fn write(&self, file: &Self::File, octets: Vec<u8>, at: u64) -> io::Result<usize>;
 
+    /// Writes at an offset, and returns when it is on the medium: the thread waits. Tells how many octets were written.
+    fn commit(&self, file: &Self::File, octets: &[u8], at: u64) -> io::Result<usize>;
+
     /// Appends up to `len` octets from an offset to `into`; fewer at the end of the file.
     async fn read(&self, file: &Self::File, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()>;
 
@@ -50,6 +55,13 @@ pub(super) trait Disk {
     fn delete(&self, number: u64);
 }
 
+/// An open segment.
+pub(super) struct Opened {
+    file: BufferedFile,
+    /// The same file for commits; none in one that was opened to be read.
+    direct: Option<File>,
+}
+
 /// The directory of the journal.
 #[derive(Clone)]
 pub(super) struct Files {
@@ -61,9 +73,10 @@ impl Files {
         Self { directory }
     }
 
-    async fn create_file(&self, path: &Path) -> io::Result<BufferedFile> {
+    async fn create_file(&self, path: &Path) -> io::Result<Opened> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).buffered_open(path).await;
-        file.map_err(system_error)
+        let file = file.map_err(system_error)?;
+        Ok(Opened { file, direct: Some(File::options().write(true).open(path)?) })
     }
 }
 
@@ -78,19 +91,19 @@ pub(super) fn segment_number(path: &Path) -> Option<u64> {
 }
 
 impl Disk for Files {
-    type File = BufferedFile;
+    type File = Opened;
 
-    async fn create(&self, number: u64) -> io::Result<BufferedFile> {
+    async fn create(&self, number: u64) -> io::Result<Opened> {
         self.create_file(&segment_path(&self.directory, number)).await
     }
 
-    async fn create_spare(&self) -> io::Result<BufferedFile> {
+    async fn create_spare(&self) -> io::Result<Opened> {
         self.remove_spare().await;
         self.create_file(&self.directory.join(SPARE)).await
     }
 
-    async fn adopt_spare(&self, file: &mut BufferedFile, number: u64) -> io::Result<()> {
-        file.rename(segment_path(&self.directory, number)).await.map_err(system_error)
+    async fn adopt_spare(&self, file: &mut Opened, number: u64) -> io::Result<()> {
+        file.file.rename(segment_path(&self.directory, number)).await.map_err(system_error)
     }
 
     async fn remove_spare(&self) {
@@ -102,21 +115,28 @@ impl Disk for Files {
         }
     }
 
-    async fn open(&self, number: u64) -> io::Result<BufferedFile> {
-        BufferedFile::open(segment_path(&self.directory, number)).await.map_err(system_error)
+    async fn open(&self, number: u64) -> io::Result<Opened> {
+        let file = BufferedFile::open(segment_path(&self.directory, number)).await.map_err(system_error)?;
+        Ok(Opened { file, direct: None })
     }
 
-    async fn write(&self, file: &BufferedFile, octets: Vec<u8>, at: u64) -> io::Result<usize> {
-        file.write_at(octets, at).await.map_err(system_error)
+    async fn write(&self, file: &Opened, octets: Vec<u8>, at: u64) -> io::Result<usize> {
+        file.file.write_at(octets, at).await.map_err(system_error)
     }
 
-    async fn read(&self, file: &BufferedFile, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
-        into.extend_from_slice(&file.read_at(at, len).await.map_err(system_error)?);
+    fn commit(&self, file: &Opened, octets: &[u8], at: u64) -> io::Result<usize> {
+        let file = file.direct.as_ref().expect("what is written to was created by us");
+        let write = || pwritev2(file, &[IoSlice::new(octets)], at, ReadWriteFlags::DSYNC);
+        Ok(retry_on_intr(write)?)
+    }
+
+    async fn read(&self, file: &Opened, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        into.extend_from_slice(&file.file.read_at(at, len).await.map_err(system_error)?);
         Ok(())
     }
 
-    async fn sync(&self, file: &BufferedFile) -> io::Result<()> {
-        file.fdatasync().await.map_err(system_error)
+    async fn sync(&self, file: &Opened) -> io::Result<()> {
+        file.file.fdatasync().await.map_err(system_error)
     }
 
     async fn sync_directory(&self) -> io::Result<()> {
@@ -126,12 +146,12 @@ impl Disk for Files {
         synced
     }
 
-    async fn truncate(&self, file: &BufferedFile, octets: u64) -> io::Result<()> {
-        file.truncate(octets).await.map_err(system_error)
+    async fn truncate(&self, file: &Opened, octets: u64) -> io::Result<()> {
+        file.file.truncate(octets).await.map_err(system_error)
     }
 
-    async fn close(&self, file: BufferedFile) {
-        if let Err(error) = file.close().await {
+    async fn close(&self, file: Opened) {
+        if let Err(error) = file.file.close().await {
             tracing::warn!(%error, "a segment of the journal is closed, but the system complains");
         }
     }

@@ -111,11 +111,13 @@ impl<D: Disk> Journal<D> {
         self.inlets.iter().all(|inlet| inlet.link.batches.is_empty())
     }
 
-    /// Commits what waits in the rings, with a step of compaction behind it, as one group.
-    pub(super) async fn commit(&mut self, now: Instant) {
+    /// Commits what waits in the rings, with a step of compaction behind it, as one group. Tells how long what waited was, or 0
+    /// if it was refused.
+    pub(super) async fn commit(&mut self, now: Instant) -> usize {
         let (mut group, batches) = self.gather();
         if !group.is_empty() && self.retry_at.is_some_and(|at| now < at) {
-            return self.refuse();
+            self.refuse();
+            return 0;
         }
         let records = group.len();
         let news = News::of(&group);
@@ -129,7 +131,8 @@ impl<D: Disk> Journal<D> {
             let octets = group.len();
             if let Err(error) = self.append(group).await {
                 self.failed(&error, now).await;
-                return self.refuse();
+                self.refuse();
+                return 0;
             }
             self.recovered();
             self.kept.committed(news);
@@ -152,6 +155,7 @@ impl<D: Disk> Journal<D> {
             self.search = self.kept.cdrs.search(search, &self.disk, &self.segments, now).await;
         }
         self.publish();
+        records
     }
 
     /// Takes whole batches from the rings in turn until the group is full. Gives their records, and how many they are.
@@ -194,8 +198,7 @@ impl<D: Disk> Journal<D> {
         }
         let file = self.file.as_ref().expect("it is made above");
         let octets = group.len() as u64;
-        write_all(&self.disk, file, group, end).await?;
-        self.disk.sync(file).await?;
+        whole(group.len(), self.disk.commit(file, &group, end)?)?;
         self.segments.appended(octets);
         Ok(())
     }
@@ -304,17 +307,18 @@ impl<D: Disk> Journal<D> {
 
 /// Writes all of `octets` at an offset.
 pub(super) async fn write_all<D: Disk>(disk: &D, file: &D::File, octets: Vec<u8>, at: u64) -> io::Result<()> {
-    let len = octets.len();
-    match disk.write(file, octets, at).await? {
-        written if written == len => Ok(()),
-        // The system says why only to the next write; it is mostly this.
-        written => Err(io::Error::new(
-            io::ErrorKind::StorageFull,
-            format!(
-                "only {written} of {len} octets were written: the disk or the process's limit of a file's size is full"
-            ),
-        )),
+    whole(octets.len(), disk.write(file, octets, at).await?)
+}
+
+/// That `written` octets are all. The system says why they are not only to the next write; it is mostly this.
+fn whole(len: usize, written: usize) -> io::Result<()> {
+    if written == len {
+        return Ok(());
     }
+    let fault = format!(
+        "only {written} of {len} octets were written: the disk or the process's limit of a file's size is full"
+    );
+    Err(io::Error::new(io::ErrorKind::StorageFull, fault))
 }
 
 async fn cut<D: Disk>(disk: &D, file: &D::File, octets: u64) -> io::Result<()> {

@@ -2,10 +2,10 @@
 //!
 //! 1. Before any shard runs, [`replay`] reads the journal back, on two threads: bindings into the table, established calls
 //!    for the application servers, and which CDRs the database does not have yet.
-//! 2. [`Clerk::start`] takes the other ends of the shards' journal links, and serves the control socket.
+//! 2. [`Clerk::start`] takes the other ends of the shards' journal links.
 //! 3. A shard pushes a batch of records and wakes the clerk. Whatever waits in all rings goes to the disk as one group:
-//!    one write, one fdatasync, and a settlement to each shard. While a group is being written the next one gathers, so
-//!    groups grow with the load and the cost of a sync is shared.
+//!    one write that returns when it is on the medium, and a settlement to each shard. While a group is being written the
+//!    next one gathers, and where groups have become long a little longer, so that the cost of a commit is shared.
 //!    It goes over zeros that were written before ([`spare`]).
 //! 4. When the disk refuses, the group is settled as not kept, its tail is cut off, and what follows is refused without
 //!    a try until a second has passed. Nothing is acknowledged that is not on the disk.
@@ -13,9 +13,10 @@
 //! 6. CDRs that are committed go to a thread which writes them to the database ([`crate::cdr`]).
 //! 7. [`Clerk::stop`] writes what the rings still hold, then ends.
 //!
-//! The control socket's connections run in a task queue of their own, with a hundredth of the journal's share, and its
-//! requests are handled on a side thread: no client delays a commit. The clerk never touches a packet, and a shard never
-//! waits for it.
+//! The write is the one thing that the clerk's thread itself waits for: nothing of it is more urgent, and to have glommio
+//! wait takes a dozen system calls and two changes of thread. The control socket has an executor of its own
+//! ([`ControlServer`]), so that it answers while a disk hangs. The clerk never touches a packet, and a shard never waits
+//! for it.
 #![expect(
     clippy::disallowed_methods,
     reason = "the clerk is part of the edge: it owns the journal's files and the control socket, and reads the clock"
@@ -43,14 +44,12 @@ pub use state::JournalState;
 use crate::io::{JournalInlet, Waker, share};
 use crate::{cdr, config};
 use cdrs::Cdrs;
-use control::Socket;
 use disk::Files;
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use journal::Journal;
 use kept::Kept;
 use spare::Spares;
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -71,17 +70,15 @@ const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 /// side thread for one. The executor wakes this often, so that it does not sleep for long then.
 const BEAT: Duration = Duration::from_millis(20);
 
-/// The same while shards wait for a commit.
-const HURRY: Duration = Duration::from_millis(1);
+/// Side threads: for a request of the control socket, and for what a file system does without io_uring.
+const SIDE_THREADS: usize = 1;
 
-/// Side threads: one for a request of the control socket, one for what a file system does without io_uring.
-const SIDE_THREADS: usize = 2;
+/// A group of less than a page is not waited for to grow: the disk writes no less.
+const PAGE_OCTETS: usize = 4096;
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the control socket is; None leaves it to another process.
-    pub control: Option<PathBuf>,
     /// Sizes of segments and groups.
     pub journal: config::Journal,
     /// The core that the clerk keeps to; None lets the kernel choose.
@@ -102,15 +99,13 @@ pub struct Clerk {
 impl Clerk {
     /// Starts the clerk's thread. `inlets` are the ends of all shards' links, which wake the clerk by `waker`;
     /// `replayed` tells where the journal that filled `bindings` ends, which is an empty table in a process without a
-    /// registrar. When this returns, the control socket answers by
-    /// `handler`.
+    /// registrar.
     pub fn start(
         settings: Settings,
         inlets: Vec<JournalInlet>,
         waker: Arc<Waker>,
         bindings: Arc<Bindings>,
         replayed: Replayed,
-        handler: Arc<dyn ControlHandler>,
     ) -> Result<Self, StartError> {
         let placement = settings.core.map_or(Placement::Unbound, Placement::Fixed);
         let stop = Arc::new(AtomicBool::new(false));
@@ -126,16 +121,8 @@ impl Clerk {
                     glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
                 };
                 let (journal_queue, spare_queue) = (queue(1000, "journal"), queue(100, "spare"));
-                let control_queue = queue(10, "control");
                 glommio::spawn_local(beat(BEAT)).detach();
                 share::be_let_in(0);
-                let socket = match settings.control.as_deref().map(Socket::bind).transpose() {
-                    Ok(socket) => socket.map(Rc::new),
-                    Err(error) => {
-                        let _ = started.send(Err(error));
-                        return Ok(());
-                    }
-                };
                 // The first sleep registers the process with membarrier(2), which takes some 10 ms; no commit waits for it.
                 glommio::timer::sleep(Duration::from_micros(100)).await;
                 let files = Files::new(directory);
@@ -144,11 +131,8 @@ impl Clerk {
                     // It is tried again, and told.
                     spares.want_next();
                 }
-                let _ = started.send(Ok(()));
+                let _ = started.send(());
 
-                let serving = socket.clone().map(|socket| {
-                    glommio::spawn_local_into(socket.serve(handler), control_queue).expect("the queue was made above")
-                });
                 let keep_ready = {
                     let (files, spares) = (files.clone(), spares.clone());
                     async move { spares.keep_ready(&files).await }
@@ -164,7 +148,8 @@ impl Clerk {
                     kept,
                     state.clone(),
                 );
-                let writing = glommio::spawn_local_into(write(journal, waker, stop), journal_queue);
+                let window = Duration::from_micros(settings.journal.window_usecs.into());
+                let writing = glommio::spawn_local_into(write(journal, window, waker, stop), journal_queue);
                 let written = writing.expect("the queue was made above").await;
                 if let Err(error) = &written {
                     state.set_fault(Some(error.to_string()));
@@ -172,18 +157,13 @@ impl Clerk {
                 }
                 keeping.cancel().await;
                 spares.remove(&files).await;
-                if let (Some(serving), Some(socket)) = (serving, socket) {
-                    serving.cancel().await;
-                    socket.close().await;
-                }
                 drop(lock);
                 written
             }
         };
         let thread = executor(placement, "clerk").spawn(serve).map_err(StartError::executor)?;
         match starting.recv() {
-            Ok(Ok(())) => Ok(Self { thread, stop, waker, state, cdr_writer }),
-            Ok(Err(error)) => Err(error),
+            Ok(()) => Ok(Self { thread, stop, waker, state, cdr_writer }),
             // The executor was not made: its error is what the thread ends with.
             Err(mpsc::RecvError) => Err(thread.join().err().map_or(StartError::Died, StartError::executor)),
         }
@@ -194,7 +174,7 @@ impl Clerk {
         self.state.clone()
     }
 
-    /// Ends the clerk, after the shards: writes and settles what is left in their rings, and removes the control socket.
+    /// Ends the clerk, after the shards: writes and settles what is left in their rings.
     pub fn stop(self) -> io::Result<()> {
         self.stop.store(true, Ordering::Release);
         self.waker.wake();
@@ -222,8 +202,14 @@ async fn beat(pause: Duration) {
     }
 }
 
-/// Commits until the clerk is stopped and the rings are empty.
-async fn write<D: disk::Disk>(mut journal: Journal<D>, waker: Arc<Waker>, stop: Arc<AtomicBool>) -> io::Result<()> {
+/// Commits until the clerk is stopped and the rings are empty. Of groups that are longer than a page one begins in each
+/// `window` at most.
+async fn write<D: disk::Disk>(
+    mut journal: Journal<D>,
+    window: Duration,
+    waker: Arc<Waker>,
+    stop: Arc<AtomicBool>,
+) -> io::Result<()> {
     let doorbell = waker.to_file()?;
     loop {
         waker.prepare_to_sleep();
@@ -236,7 +222,10 @@ async fn write<D: disk::Disk>(mut journal: Journal<D>, waker: Arc<Waker>, stop: 
             doorbell.read_at(0, size_of::<u64>()).await.map_err(disk::system_error)?;
         }
         waker.stay_awake();
-        futures_lite::future::or(journal.commit(Instant::now()), beat(HURRY)).await;
-        glommio::yield_if_needed().await;
+        let began = Instant::now();
+        let octets = journal.commit(began).await;
+        // Even where nothing is left of it: other tasks get to run only when this one sleeps.
+        let gathering = if octets > PAGE_OCTETS { window.saturating_sub(began.elapsed()) } else { Duration::ZERO };
+        glommio::timer::sleep(gathering).await;
     }
 }

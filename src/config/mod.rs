@@ -472,6 +472,8 @@ pub struct Journal {
     pub segment_bytes: u64,
     /// The most that one write commits.
     pub group_bytes: u32,
+    /// Commits of more than a page begin no sooner after one another.
+    pub window_usecs: u32,
     /// Batches of a shard that may wait for the clerk.
     pub queue_batches: u32,
 }
@@ -534,7 +536,7 @@ impl Default for Web {
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, group_bytes: 1 << 20, queue_batches: 1024 }
+        Self { segment_bytes: 64 << 20, group_bytes: 1 << 20, window_usecs: 2_000, queue_batches: 1024 }
     }
 }
 

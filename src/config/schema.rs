@@ -348,6 +348,7 @@ fn web(section: &mut Section<'_>, web: &mut Web) {
 fn journal(section: &mut Section<'_>, journal: &mut Journal) {
     section.number("segment_bytes", 1 << 20..=1 << 40, &mut journal.segment_bytes);
     section.number("group_bytes", 4_096..=1 << 26, &mut journal.group_bytes);
+    section.number("window_usecs", 0..=100_000, &mut journal.window_usecs);
     section.number("queue_batches", 16..=65_536, &mut journal.queue_batches);
     if u64::from(journal.group_bytes) > journal.segment_bytes {
         let wrong = Wrong::new("`group_bytes` is more than `segment_bytes`", "raise the one or lower the other");

@@ -119,8 +119,7 @@ pub(super) fn run(
     }
     let calls = replayed.calls.len();
     let cdrs = cdr::Settings { database: config.database(), json_lines: config.cdr.json_lines.clone() };
-    let clerk_settings =
-        clerk::Settings { control: None, journal: config.journal.clone(), core: None, cdrs: Some(cdrs) };
+    let clerk_settings = clerk::Settings { journal: config.journal.clone(), core: None, cdrs: Some(cdrs) };
     let shared = Arc::new(Shared {
         name: start.name.clone(),
         started,
@@ -132,7 +131,7 @@ pub(super) fn run(
         tables,
         shards: links,
     });
-    let clerk = Clerk::start(clerk_settings, inlets, clerk_waker, bindings, replayed, Arc::clone(&shared) as _)?;
+    let clerk = Clerk::start(clerk_settings, inlets, clerk_waker, bindings, replayed)?;
     let running = edge.start(seeds)?;
     shared.adopt()?;
     tracing::info!(shards, calls, after_ms = started.elapsed().as_millis() as u64, "serving");
@@ -254,7 +253,7 @@ impl Shared {
         let (settings, bindings) = (self.clerk.clone(), Arc::new(Bindings::new(self.key)));
         let waker = Arc::new(Waker::new().context("making an eventfd")?);
         let replayed = replayed.moved_to(&directory);
-        let clerk = Clerk::start(settings, Vec::new(), waker, bindings, replayed, Arc::new(Nobody))?;
+        let clerk = Clerk::start(settings, Vec::new(), waker, bindings, replayed)?;
         std::thread::spawn(move || {
             while clerk.journal_state().unwritten_cdrs.load(std::sync::atomic::Ordering::Relaxed) > 0 {
                 std::thread::sleep(STEP);
@@ -283,15 +282,6 @@ impl Shared {
         }
         tracing::info!(calls = calls.len(), "the calls of the process before are taken up");
         Ok(())
-    }
-}
-
-/// Nobody asks a journal that is being closed.
-struct Nobody;
-
-impl ControlHandler for Nobody {
-    fn handle(&self, _: Request) -> Answer {
-        Answer::error("nobody asks here")
     }
 }
 

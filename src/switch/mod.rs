@@ -17,7 +17,7 @@ pub(crate) use tables::Sink;
 use crate::{
     accounts::Watcher,
     cdr,
-    clerk::{self, Clerk, ControlHandler},
+    clerk::{self, Clerk, ControlHandler, ControlServer},
     config::{self, Config},
     control::{self, Answer, JournalStatus, Request, ShardStatus, Status},
     figures::Figures,
@@ -94,6 +94,8 @@ pub struct Given<'w> {
 /// A running switch.
 pub struct Switch {
     running: Running,
+    /// None where another process has the socket.
+    control: Option<ControlServer>,
     clerk: Clerk,
     /// Dropped last: it has nothing to finish.
     _accounts: Watcher,
@@ -220,13 +222,14 @@ impl Switch {
             shards: links,
         });
         let settings = clerk::Settings {
-            control: is_alone.then(|| config.data_dir.clone()),
             journal: config.journal.clone(),
             core: None,
             cdrs: Some(cdr::Settings { database: config.database(), json_lines: config.cdr.json_lines.clone() }),
         };
-        let clerk = Clerk::start(settings, inlets, clerk_waker, bindings, replayed, Arc::clone(&shared) as _)?;
+        let clerk = Clerk::start(settings, inlets, clerk_waker, bindings, replayed)?;
         shared.journal.set(clerk.journal_state()).expect("it is set here only");
+        let control =
+            is_alone.then(|| ControlServer::start(config.data_dir.clone(), Arc::clone(&shared) as _)).transpose()?;
         let running = edge.start(cores)?;
         let addresses: Vec<_> = served.iter().flatten().map(|&(_, address)| address).collect();
         for (transport, address) in served.iter().flatten() {
@@ -240,7 +243,7 @@ impl Switch {
             after_ms = started.elapsed().as_millis() as u64,
             "serving"
         );
-        Ok(Self { running, clerk, _accounts: watcher, shared, addresses })
+        Ok(Self { running, control, clerk, _accounts: watcher, shared, addresses })
     }
 
     /// Where each listener listens, in the order of the configuration.
@@ -261,6 +264,8 @@ impl Switch {
     /// Waits until the shards have ended, then ends the rest.
     pub fn join(self) -> anyhow::Result<()> {
         let ended = self.running.join().context("a shard has failed");
+        // First, so that the directory is ours until the socket has gone from it.
+        self.control.map_or(Ok(()), ControlServer::stop).context("the control socket could not be closed")?;
         self.clerk.stop().context("the journal could not be closed")?;
         ended?;
         tracing::info!("stopped");

@@ -1,6 +1,10 @@
 //! Prints what a whole call costs an application server: INVITE, 180, 200, ACK, BYE and 200 in, eight messages out, two legs,
-//! the journal's records and the CDRs, from the parse to the post; the median call, and its allocations. Without a plan, and
-//! with one that dials: `cargo run --release -p appserver --example calls -- [CALLS]`. Nothing is sent or written to a disk.
+//! the journal's records and the CDRs, from the parse to the post; and its allocations. Without a plan, and with one that dials:
+//! `cargo run --release -p appserver --example calls -- [CALLS [AT_A_TIME]]`. With many at a time, what a message finds is no longer
+//! in the processor's caches, as in a busy switch. Nothing is sent or written to a disk.
+//!
+//! Instructions: `valgrind --tool=callgrind --toggle-collect='*measured*' target/release/examples/calls 1000`, which stops where
+//! the plan begins.
 
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
@@ -8,9 +12,10 @@ use agent::{Domains, Flow, ListenerId, Now, Outbox, Received, Secret, Ticket};
 use appserver::{Answer, AppServer, Place, Query, QueryId, Settings, Surroundings, Tables, Target};
 use bumpalo::Bump;
 use dialplan::{Counted, Limits, Machine};
+use mimalloc::MiMalloc;
 use sip::{Message, Transport};
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
+    alloc::{GlobalAlloc, Layout},
     net::IpAddr,
     sync::{
         Arc,
@@ -24,17 +29,17 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 struct Counting;
 
-// SAFETY: every call goes on to the system's allocator unchanged; only their number is kept beside it.
+// SAFETY: every call goes on to the switch's allocator unchanged; only their number is kept beside it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
         // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise about `pointer` and `layout` is passed on.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { MiMalloc.dealloc(pointer, layout) }
     }
 }
 
@@ -42,13 +47,18 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counted<Counting> = Counted::new(Counting);
 
 fn main() {
-    let calls: usize = std::env::args().nth(1).map_or(20_000, |n| n.parse().expect("a number of calls"));
+    let mut numbers = std::env::args().skip(1).map(|n| n.parse().expect("a number of calls"));
+    let calls: usize = numbers.next().unwrap_or(20_000);
+    let at_a_time: usize = numbers.next().unwrap_or(1);
     for (name, plan) in [("no plan", None), ("a plan with one dial", Some(r#"sys.dial("bob@example.com");"#))] {
         let mut world = World::new(plan);
-        let mut costs: Vec<(Duration, u64)> = (0..calls).map(|n| world.call(n)).collect();
+        let rounds = calls.div_ceil(at_a_time);
+        let mut costs: Vec<(Duration, u64)> =
+            (0..rounds).map(|round| world.round(round * at_a_time, at_a_time)).collect();
         costs.sort_unstable();
-        let (median, allocations) = costs[calls / 2];
-        println!("{name}: {:.1} us a call, {allocations} allocations", median.as_secs_f64() * 1e6);
+        let (median, allocations) = costs[rounds / 2];
+        let micros = median.as_secs_f64() * 1e6 / at_a_time as f64;
+        println!("{name}: {micros:.1} us a call, {} allocations", allocations / at_a_time as u64);
     }
 }
 
@@ -130,72 +140,113 @@ impl World {
 
     /// One message in; what goes out.
     fn receive(&mut self, peer: &str, text: &str) -> Vec<String> {
-        let flow = flow(peer);
-        let (began, allocations) = (Instant::now(), ALLOCATIONS.load(Relaxed));
         self.arena.reset();
         self.journal.clear();
-        let mut room = [];
-        let mut out = Outbox::new(&self.arena, &mut room, &mut self.journal, &mut self.next_ticket);
-        let message = Message::parse(text.as_bytes(), &sip::Limits::default()).expect("it is whole");
-        let received = Received { flow, octets: text.as_bytes(), passed: false };
-        self.app.handle_message(self.now, &received, &message, &mut Around, &mut out);
-        let next = out.records().1;
-        if next > Ticket(0) {
-            self.app.handle_settled(self.now, Ticket(next.0 - 1), true, &mut Around, &mut out);
-        }
-        if self.app.next_timeout().is_some_and(|due| due <= self.now.monotonic) {
-            self.app.handle_timeout(self.now, &mut Around, &mut out);
-        }
+        let (mut room, mut journal, mut ticket) = ([], std::mem::take(&mut self.journal), self.next_ticket);
+        let arena = std::mem::take(&mut self.arena);
+        let mut out = Outbox::new(&arena, &mut room, &mut journal, &mut ticket);
+        let (began, allocations) = (Instant::now(), ALLOCATIONS.load(Relaxed));
+        measured(&mut self.app, self.now, flow(peer), text.as_bytes(), &mut out);
         self.spent.1 += ALLOCATIONS.load(Relaxed) - allocations;
         self.spent.0 += began.elapsed();
-        out.take_posted().iter().map(|posted| String::from_utf8_lossy(posted.octets).into_owned()).collect()
+        let posted = out.take_posted();
+        let texts = posted.iter().map(|posted| String::from_utf8_lossy(posted.octets).into_owned()).collect();
+        drop((posted, out));
+        (self.arena, self.journal, self.next_ticket) = (arena, journal, ticket);
+        texts
     }
 
-    /// A whole call, a millisecond after the one before; what it cost.
-    fn call(&mut self, n: usize) -> (Duration, u64) {
-        self.now.monotonic += Duration::from_millis(1);
-        self.now.unix += Duration::from_millis(1);
+    /// So many whole calls from number `first` on, the first message of each, then the second of each, and so on; what they cost.
+    fn round(&mut self, first: usize, calls: usize) -> (Duration, u64) {
         self.spent = (Duration::ZERO, 0);
-        let user = n % 1000;
-        let invite = format!(
+        let mut calls: Vec<Call> = (first..first + calls).map(|n| Call { n, ..Call::default() }).collect();
+        for call in &mut calls {
+            // A millisecond after the one before.
+            self.now.monotonic += Duration::from_millis(1);
+            self.now.unix += Duration::from_millis(1);
+            let sent = self.receive(ALICE, &call.invite());
+            call.leg = sent.into_iter().find(|text| text.starts_with("INVITE")).expect("bob is called");
+        }
+        for call in &calls {
+            self.receive(BOB, &call.respond(&call.leg, "180 Ringing", ""));
+        }
+        for call in &mut calls {
+            let sent = self.receive(BOB, &call.respond(&call.leg, "200 OK", SDP));
+            call.answer = sent.into_iter().find(|text| text.starts_with("SIP/2.0 200")).expect("alice is answered");
+        }
+        for call in &calls {
+            self.receive(ALICE, &call.inside("ACK", 1));
+        }
+        for call in &mut calls {
+            let sent = self.receive(ALICE, &call.inside("BYE", 2));
+            call.leg = sent.into_iter().find(|text| text.starts_with("BYE")).expect("bob is hung up");
+        }
+        for call in &calls {
+            self.receive(BOB, &call.respond(&call.leg, "200 OK", ""));
+        }
+        self.spent
+    }
+}
+
+/// What a message costs.
+#[inline(never)]
+fn measured<'t>(app: &mut AppServer, now: Now, flow: Flow, octets: &'t [u8], out: &mut Outbox<'t>) {
+    let message = Message::parse(octets, &sip::Limits::default()).expect("it is whole");
+    let received = Received { flow, octets, passed: false };
+    app.handle_message(now, &received, &message, &mut Around, out);
+    let next = out.records().1;
+    if next > Ticket(0) {
+        app.handle_settled(now, Ticket(next.0 - 1), true, &mut Around, out);
+    }
+    if app.next_timeout().is_some_and(|due| due <= now.monotonic) {
+        app.handle_timeout(now, &mut Around, out);
+    }
+}
+
+/// What the phones know of a call.
+#[derive(Default)]
+struct Call {
+    n: usize,
+    /// The request that bob has to answer.
+    leg: String,
+    answer: String,
+}
+
+impl Call {
+    fn invite(&self) -> String {
+        let (n, user) = (self.n, self.n % 1000);
+        format!(
             "INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP {ALICE};branch=z9hG4bK{n}\r\nMax-Forwards: 70\r\n\
              From: \"Alice\" <sip:alice{user}@example.com>;tag=t{n:016}\r\nTo: <sip:bob@example.com>\r\n\
              Call-ID: {n}-3848276298220188511@10.0.0.1\r\nCSeq: 1 INVITE\r\nContact: <sip:alice{user}@{ALICE};transport=udp>\r\n\
              Supported: timer, replaces\r\nUser-Agent: phone\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}",
             SDP.len()
-        );
-        let sent = self.receive(ALICE, &invite);
-        let leg = sent.iter().find(|text| text.starts_with("INVITE")).expect("bob is called").clone();
-        let respond = |request: &str, status: &str, body: &str| {
-            let to = line(request, "To");
-            let tag = if to.contains("tag=") { String::new() } else { format!(";tag=b{n:016}") };
-            format!(
-                "SIP/2.0 {status}\r\n{}\r\n{}\r\n{to}{tag}\r\n{}\r\n{}\r\nContact: <sip:bob@{BOB}>\r\n\
-                 Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
-                line(request, "Via"),
-                line(request, "From"),
-                line(request, "Call-ID"),
-                line(request, "CSeq"),
-                body.len()
-            )
-        };
-        self.receive(BOB, &respond(&leg, "180 Ringing", ""));
-        let sent = self.receive(BOB, &respond(&leg, "200 OK", SDP));
-        let answer = sent.iter().find(|text| text.starts_with("SIP/2.0 200")).expect("alice is answered");
+        )
+    }
+
+    fn respond(&self, request: &str, status: &str, body: &str) -> String {
+        let to = line(request, "To");
+        let tag = if to.contains("tag=") { String::new() } else { format!(";tag=b{:016}", self.n) };
+        format!(
+            "SIP/2.0 {status}\r\n{}\r\n{}\r\n{to}{tag}\r\n{}\r\n{}\r\nContact: <sip:bob@{BOB}>\r\n\
+             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+            line(request, "Via"),
+            line(request, "From"),
+            line(request, "Call-ID"),
+            line(request, "CSeq"),
+            body.len()
+        )
+    }
+
+    fn inside(&self, method: &str, cseq: u32) -> String {
+        let (n, answer) = (self.n, &self.answer);
         let target = line(answer, "Contact").trim_start_matches("Contact: <").trim_end_matches('>');
-        let inside = |method: &str, cseq: u32| {
-            format!(
-                "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {ALICE};branch=z9hG4bK{method}{n}\r\nMax-Forwards: 70\r\n\
-                 {}\r\n{}\r\n{}\r\nCSeq: {cseq} {method}\r\nContent-Length: 0\r\n\r\n",
-                line(answer, "From"),
-                line(answer, "To"),
-                line(answer, "Call-ID"),
-            )
-        };
-        self.receive(ALICE, &inside("ACK", 1));
-        let sent = self.receive(ALICE, &inside("BYE", 2));
-        let bye = sent.iter().find(|text| text.starts_with("BYE")).expect("bob is hung up").clone();
-        self.receive(BOB, &respond(&bye, "200 OK", ""));
-        self.spent
+        format!(
+            "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {ALICE};branch=z9hG4bK{method}{n}\r\nMax-Forwards: 70\r\n\
+             {}\r\n{}\r\n{}\r\nCSeq: {cseq} {method}\r\nContent-Length: 0\r\n\r\n",
+            line(answer, "From"),
+            line(answer, "To"),
+            line(answer, "Call-ID"),
+        )
     }
 }

@@ -132,6 +132,11 @@ impl Disk for Rc<RefCell<Medium>> {
         if written.is_multiple_of(2) { fault.map(|()| written) } else { Ok(written) }
     }
 
+    fn commit(&self, file: &u64, octets: &[u8], at: u64) -> io::Result<usize> {
+        let written = futures_lite::future::block_on(self.write(file, octets.to_vec(), at))?;
+        futures_lite::future::block_on(self.sync(file)).map(|()| written)
+    }
+
     async fn read(&self, file: &u64, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
         let mut medium = self.borrow_mut();
         medium.operate()?;

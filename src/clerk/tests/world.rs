@@ -166,7 +166,8 @@ impl World {
         let (links, inlets): (Vec<_>, Vec<_>) = (0..SHARDS).map(link).unzip();
         let shard =
             |link| Shard { link, records: Vec::new(), next_ticket: 1, waiting: VecDeque::new(), has_settled: false };
-        let settings = config::Journal { segment_bytes: SEGMENT_OCTETS, group_bytes: 300, queue_batches: 8 };
+        let settings =
+            config::Journal { segment_bytes: SEGMENT_OCTETS, group_bytes: 300, window_usecs: 0, queue_batches: 8 };
         let state = Arc::new(JournalState::default());
         let (queue, outlet) = cdr::Queue::new(QUEUE);
         let kept = Kept {
