@@ -44,6 +44,14 @@ pub struct Agent<'n> {
 impl Agent<'_> {
     /// Octets of the longest name.
     pub const MAX_NAME: usize = 32;
+
+    /// Writes `NAME.SHARD.`
+    fn write(&self, out: &mut impl Octets) {
+        out.put(self.name.as_bytes());
+        out.put(b".");
+        out.put_number(self.shard.into());
+        out.put(b".");
+    }
 }
 
 /// The branch of a request that an agent behind the proxy sends: `z9hG4bK-rs.NAME.SHARD.ID`.
@@ -62,7 +70,8 @@ impl<'n> AppBranch<'n> {
     /// Writes it.
     pub fn write(&self, out: &mut impl Octets) {
         out.put(Self::PREFIX);
-        out.put_display(format_args!("{}.{}.{:016x}", self.agent.name, self.agent.shard, self.id));
+        self.agent.write(out);
+        out.put_hex(self.id);
     }
 
     /// Reads one; `None` where it has another form.
@@ -91,7 +100,7 @@ impl AppToken {
     /// Writes the token for a dialog of `agent`.
     pub fn write(&self, agent: Agent<'_>, call_id: &[u8], out: &mut impl Octets) {
         out.put(Self::PREFIX);
-        out.put_display(format_args!("{}.{}.", agent.name, agent.shard));
+        agent.write(out);
         out.put(&self.seal(agent, call_id));
     }
 

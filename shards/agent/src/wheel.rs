@@ -5,9 +5,11 @@
 //! differs from the wheel's, and falls to a lower level when that digit's turn comes; at most five times in its life. A
 //! bit per slot tells which hold anything, so that empty time, however long, is skipped at once.
 //!
-//! Items are linked through one slab of nodes: inserting costs no allocation of its own, and a node of a `Wheel<u64>`
+//! Items are linked through one list of nodes: inserting costs no allocation of its own, and a node of a `Wheel<u64>`
 //! takes 16 octets. Nothing is ever removed before its time; whoever is told that an item is due looks whether it
 //! really is, and names the time to ask again.
+
+use crate::Pages;
 
 const LEVELS: usize = 6;
 const DIGIT_BITS: u32 = 6;
@@ -35,7 +37,7 @@ pub struct Wheel<T> {
     now: u32,
     heads: [[u32; SLOTS]; LEVELS],
     occupied: [u64; LEVELS],
-    nodes: Vec<Node<T>>,
+    nodes: Pages<Node<T>>,
     free: u32,
     len: usize,
 }
@@ -48,7 +50,7 @@ impl<T: Copy> Wheel<T> {
             now: 0,
             heads: [[NONE; SLOTS]; LEVELS],
             occupied: [0; LEVELS],
-            nodes: Vec::new(),
+            nodes: Pages::default(),
             free: NONE,
             len: 0,
         }
@@ -70,8 +72,7 @@ impl<T: Copy> Wheel<T> {
         let at = self.clamp(at);
         let node = Node { item, at, next: NONE };
         let index = if self.free == NONE {
-            let index = u32::try_from(self.nodes.len()).ok().filter(|&i| i != NONE);
-            self.nodes.push(node);
+            let index = u32::try_from(self.nodes.push(node)).ok().filter(|&index| index != NONE);
             index.expect("memory ends before 2^32 nodes do")
         } else {
             let index = self.free;
@@ -154,7 +155,7 @@ impl<T: Copy> Wheel<T> {
         let ticks = steps << TOP_SHIFT;
         self.epoch += u64::from(ticks);
         self.now -= ticks;
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut() {
             // Of nodes in use none is before the wheel's time; those that are free have no time.
             node.at = node.at.wrapping_sub(ticks);
         }

@@ -17,7 +17,7 @@ use crate::{
 };
 use agent::{Flow, Way};
 use dialog::{Body, Dialog, Field, NewResponse, Reliable, Sdp, SessionTimer, allows};
-use sip::{HeaderName, Host, Message, Method, Octets, Response, StatusCode, Uri};
+use sip::{HeaderName, Host, Message, Method, Response, StatusCode, Uri};
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use store::{EndedBy, Provider};
 use transaction::ClientId;
@@ -75,7 +75,7 @@ impl Setup {
             return None;
         }
         let request = leg.request();
-        let far = dialog_of(&request.uri, message)?;
+        let far = Dialog::uac(&request.uri, message).ok()?;
         let invite = reparse(&self.caller.invite);
         let (tag, near) = match self.caller.dialog.take() {
             Some(dialog) => (self.caller.tag, dialog),
@@ -97,6 +97,10 @@ impl Setup {
         bridge.reliability = Some(Box::new(Reliability::new(near, request.cseq)));
         ctx.core.dialogs.insert(tag, ctx.key);
         ctx.core.dialogs.insert(request.tag, ctx.key);
+        if self.bridges.is_empty() {
+            // Most calls have one.
+            self.bridges.reserve_exact(1);
+        }
         self.bridges.push(Early { leg: no, bridge });
         Some(self.bridges.len() - 1)
     }
@@ -151,7 +155,7 @@ impl Setup {
         let near_rseq =
             reliability.near.as_ref().filter(|_| rseq.is_some() || must_be_reliable).map(Reliable::next_rseq);
         let number = near_rseq.unwrap_or_default().to_string();
-        let mut fields: Vec<_> = headers::passing(message, true).collect();
+        let mut fields = headers::with_room(headers::passing(message, true));
         let allow = headers::allow(message, bridge.refer);
         fields.push(Field::own(HeaderName::Allow, allow.as_bytes()));
         if near_rseq.is_some() {
@@ -267,14 +271,14 @@ impl Setup {
         let bridge = &mut self.bridges[at].bridge;
         let accepted = timer_settings(ctx).accept(&invite).ok().flatten();
         let mut expires = Vec::new();
-        let mut fields: Vec<_> = headers::passing(message, true).collect();
+        let mut fields = headers::with_room(headers::passing(message, true));
         fields.extend(accepted_fields(accepted, &mut expires));
         let allow = headers::allow(message, bridge.refer);
         fields.push(Field::own(HeaderName::Allow, allow.as_bytes()));
         fields.push(Field::own(HeaderName::Supported, b"timer, replaces"));
-        let server = ctx.core.settings.server.clone();
-        if !server.is_empty() {
-            fields.extend(Field::new(b"Server", server.as_bytes()));
+        let settings = Arc::clone(&ctx.core.settings);
+        if !settings.server.is_empty() {
+            fields.extend(Field::new(b"Server", settings.server.as_bytes()));
         }
         let mut body = Vec::new();
         let untold = bridge.reliability.as_mut().and_then(|reliability| reliability.untold.take());
@@ -284,12 +288,12 @@ impl Setup {
         let reason = reason_of(message);
         let tag = bridge.near.dialog.local_tag().to_vec();
         let response = NewResponse { reason: &reason, fields: &fields, body, ..NewResponse::new(StatusCode::OK, &tag) };
-        let mut octets = Vec::with_capacity(1024);
+        let mut octets = ctx.out.draft();
         response.write(ctx.ua(), &invite, self.caller.flow.peer, &mut octets);
         bridge.near.dialog.confirm();
         bridge.near.timer = accepted.map(|accepted| SessionTimer::accepted(ctx.now, accepted));
         bridge.near.settle(body);
-        octets.into()
+        octets.as_slice().into()
     }
 
     /// A leg that was given up has its final response.
@@ -373,7 +377,7 @@ impl Unwanted {
 
 /// ACK and BYE for a 2xx that is not wanted.
 pub(crate) fn dismiss_answer(ctx: &mut Context<'_, '_>, unwanted: &Unwanted, message: &Message<'_>) {
-    let Some(mut dialog) = dialog_of(b"sip:unknown.invalid", message) else { return };
+    let Ok(mut dialog) = Dialog::uac(b"sip:unknown.invalid", message) else { return };
     let (way, cseq) = (unwanted.way, dialog.local_cseq());
     dialog.count_from(unwanted.counted);
     // §13.2.2.4: an offer in the 2xx is answered even so. This answer refuses every stream (RFC 3264 §6).
@@ -389,20 +393,6 @@ pub(crate) fn dismiss_answer(ctx: &mut Context<'_, '_>, unwanted: &Unwanted, mes
     let written = dialog.write_request(ctx.ua(), branch, Method::Bye, &[], None, &mut bye);
     written.expect("BYE is a token");
     ctx.send_inside(User::Nobody, Method::Bye, way, unwanted.provider.as_ref(), branch, bye);
-}
-
-/// The dialog that a response to an INVITE of ours makes. Of the INVITE nothing is kept but its URI: all else that counts
-/// comes back with the response.
-fn dialog_of(uri: &[u8], response: &Message<'_>) -> Option<Dialog> {
-    let mut text = Vec::with_capacity(512);
-    for part in [b"INVITE ", uri, b" SIP/2.0\r\n"] {
-        text.put(part);
-    }
-    for name in [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
-        sip::write::header(&mut text, name, response.value(name)?);
-    }
-    text.put(b"\r\n");
-    Dialog::uac(&Message::parse(&text, &sip::Limits::default()).ok()?, response).ok()
 }
 
 /// The way of requests inside a dialog to a peer whose message with a Contact came on `flow`, after a request that went

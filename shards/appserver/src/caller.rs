@@ -136,13 +136,13 @@ pub(crate) fn is_handed(ctx: &Context<'_, '_>, request: &Request<'_>) -> bool {
 }
 
 /// A Request-URI without what another application server of ours has put into it.
-fn dialled(request: &Request<'_>) -> String {
+fn dialled(request: &Request<'_>) -> Box<str> {
     let text = String::from_utf8_lossy(request.uri);
-    match text.find(&format!(";{FORWARDED}=")) {
-        None => text.into_owned(),
-        Some(start) => {
-            let end = text[start + 1..].find(';').map_or(text.len(), |end| start + 1 + end);
-            format!("{}{}", &text[..start], &text[end..])
+    match text.match_indices(FORWARDED).find(|&(at, _)| text[..at].ends_with(';')) {
+        None => text.into(),
+        Some((at, _)) => {
+            let end = text[at..].find(';').map_or(text.len(), |end| at + end);
+            format!("{}{}", &text[..at - 1], &text[end..]).into()
         }
     }
 }
@@ -154,7 +154,7 @@ impl Setup {
         let invite = reparse(&self.caller.invite);
         let received = invite.request().expect("it began a call");
         let uri = dialled(&received);
-        let mut request = LegRequest::to_uri(ctx, Box::default(), uri.clone().into());
+        let mut request = LegRequest::to_uri(ctx, Box::default(), uri.clone());
         request.uri = sealed(ctx, &uri, run.direction, &run.owner, &request.call_id).into();
         request.route = format!("<sip:{name}@{PLACEHOLDER};lr>").into_bytes().into();
         request
@@ -166,7 +166,7 @@ impl Setup {
         let run = &self.runs[usize::from(run)];
         let invite = reparse(&self.caller.invite);
         let to = dialled(&invite.request().expect("it began a call"));
-        let mut request = LegRequest::to_uri(ctx, Box::default(), to.into());
+        let mut request = LegRequest::to_uri(ctx, Box::default(), to);
         let mut uri = b"sip:".to_vec();
         ctx.core.tokens.write(agent, &request.call_id, &mut uri);
         let uri = format!("{}@{}", String::from_utf8_lossy(&uri), ctx.core.settings.domains.default_domain());
@@ -204,7 +204,7 @@ pub(crate) fn route(
     let uri = Uri::parse(request.uri).map_err(|_| Failure::of(StatusCode::BAD_REQUEST))?;
     let accounts = &ctx.core.tables.accounts;
     let may_go_outside = |aor: &str| accounts.find(aor).is_some_and(|account| account.may_relay);
-    let named = || Whom::Named(dialplan::Target::Uri(dialled(request).into()));
+    let named = || Whom::Named(dialplan::Target::Uri(dialled(request)));
     let incoming = |owner: Rc<str>| {
         let may_go_outside = may_go_outside(&owner);
         (Party { owner: Rc::clone(&owner), direction: Direction::In, may_go_outside }, Whom::Bindings(owner))

@@ -59,11 +59,44 @@ const COMPACT: &[(u8, &str)] = &[(b's', "Subject"), (b'e', "Content-Encoding"), 
 /// The headers of `message` that go on to the other side.
 pub(crate) fn passing<'b>(message: &Message<'b>, is_invite: bool) -> impl Iterator<Item = Field<'b>> {
     let passes = move |header: &Header<'b>| {
+        if is_ours(header.name) {
+            return false;
+        }
         let name = long_name(header);
         let is_in = |list: &[&str]| list.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
         is_in(ALWAYS) || !is_invite && is_in(OTHER_THAN_INVITE)
     };
     message.headers().filter(move |header| passes(header)).filter_map(|header| Field::received(&header))
+}
+
+/// Fields as a list, with room for those that we add.
+pub(crate) fn with_room<'b>(passing: impl Iterator<Item = Field<'b>>) -> Vec<Field<'b>> {
+    let mut fields = Vec::with_capacity(16);
+    fields.extend(passing);
+    fields
+}
+
+/// Those that are in most messages and in neither list: no list is searched for them.
+fn is_ours(name: HeaderName) -> bool {
+    use HeaderName::*;
+    matches!(
+        name,
+        Via | From
+            | To
+            | CallId
+            | CSeq
+            | Contact
+            | MaxForwards
+            | Route
+            | RecordRoute
+            | ContentType
+            | ContentLength
+            | Supported
+            | Allow
+            | UserAgent
+            | SessionExpires
+            | MinSe
+    )
 }
 
 fn long_name<'b>(header: &Header<'b>) -> &'b [u8] {

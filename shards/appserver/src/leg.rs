@@ -213,7 +213,7 @@ impl LegRequest {
             names.into_iter().any(|n| n.as_bytes().eq_ignore_ascii_case(name))
         };
         let passing = headers::passing(&invite, true).filter(|field| !is_shaped(field.name()));
-        let mut fields: Vec<Field<'_>> = passing.collect();
+        let mut fields = headers::with_room(passing);
         let provided = self.provider.iter().flat_map(|provider| provider.headers.iter());
         for (name, value) in headers.iter().chain(provided) {
             fields.push(Field::new(name.as_bytes(), value.as_bytes())?);

@@ -5,6 +5,8 @@
 
 use crate::Place;
 use agent::{Agent, ShardHash};
+use arrayvec::ArrayVec;
+use sip::Octets;
 use siphasher::sip::SipHasher13;
 
 /// Mints for one shard.
@@ -33,9 +35,10 @@ impl Mint {
     /// A Call-ID that hashes to this shard (RFC 3261 §8.1.1.4), in hexadecimal: it tells no host.
     pub fn call_id(&mut self) -> [u8; 32] {
         loop {
-            let mut text = [0; 32];
-            hex(self.draw(), &mut text[..16]);
-            hex(self.draw(), &mut text[16..]);
+            let mut text = ArrayVec::<u8, 32>::new();
+            text.put_hex(self.draw());
+            text.put_hex(self.draw());
+            let text = text.into_inner().expect("it is full");
             if self.hash.owner(&text, self.shards) == self.shard {
                 return text;
             }
@@ -46,7 +49,13 @@ impl Mint {
 /// The tag of a dialog of ours in a call at `agent`: `HEX.NAME.SHARD`. It tells whoever is to replace the dialog (RFC 3891)
 /// where that is, which the Contact tells as well; what nobody can guess is the number.
 pub(crate) fn dialog_tag(agent: Agent<'_>, tag: u64) -> Vec<u8> {
-    format!("{tag:016x}.{}.{}", agent.name, agent.shard).into_bytes()
+    let mut text = Vec::with_capacity(16 + 2 + Agent::MAX_NAME + 5);
+    text.put_hex(tag);
+    text.put(b".");
+    text.put(agent.name.as_bytes());
+    text.put(b".");
+    text.put_number(agent.shard.into());
+    text
 }
 
 /// Where the dialog with that tag of ours is.
@@ -61,9 +70,9 @@ pub(crate) fn place_of_tag(text: &[u8]) -> Option<Agent<'_>> {
 
 /// A tag of ours as it stands in a message (§19.3).
 pub(crate) fn tag_text(tag: u64) -> [u8; 16] {
-    let mut text = [0; 16];
-    hex(tag, &mut text);
-    text
+    let mut text = ArrayVec::<u8, 16>::new();
+    text.put_hex(tag);
+    text.into_inner().expect("it is full")
 }
 
 /// The number of a tag of ours, with or without its place, if `text` can be one.
@@ -72,12 +81,6 @@ pub(crate) fn parse_tag(text: &[u8]) -> Option<u64> {
     let is_ours = digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let is_ours = is_ours && (place.is_empty() || place[0] == b'.');
     u64::from_str_radix(std::str::from_utf8(digits).ok().filter(|_| is_ours)?, 16).ok()
-}
-
-fn hex(number: u64, digits: &mut [u8]) {
-    for (i, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (60 - 4 * i)) as usize & 15];
-    }
 }
 
 #[cfg(test)]

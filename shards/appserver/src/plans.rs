@@ -2,7 +2,8 @@
 
 use crate::Tables;
 use dialplan::{Fault, Limits, Plan};
-use std::collections::HashMap;
+use hashbrown::{Equivalent, HashMap};
+use std::collections::hash_map::RandomState;
 use store::{Direction, PlanText};
 
 /// Compilations at a time; past it all are forgotten and those still in use are compiled again.
@@ -11,11 +12,21 @@ const MAX_COMPILED: usize = 4096;
 /// The plans that this shard has compiled.
 #[derive(Default)]
 pub(crate) struct Compiled {
-    plans: HashMap<Name, Compilation>,
+    plans: HashMap<Name, Compilation, RandomState>,
 }
 
 /// Owner and name of a plan.
 type Name = (Box<str>, Box<str>);
+
+/// A [`Name`] to look for.
+#[derive(Hash)]
+struct Named<'a>(&'a str, &'a str);
+
+impl Equivalent<Name> for Named<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        (self.0, self.1) == (&*name.0, &*name.1)
+    }
+}
 
 /// What came of compiling the version of a text.
 type Compilation = (u64, Result<Plan, Fault>);
@@ -35,8 +46,8 @@ impl Compiled {
     }
 
     fn compile(&mut self, text: &PlanText, limits: &Limits) -> Result<Plan, Fault> {
-        let key = (text.owner.clone(), text.name.clone());
-        if let Some((version, compiled)) = self.plans.get(&key)
+        let named = Named(&text.owner, &text.name);
+        if let Some((version, compiled)) = self.plans.get(&named)
             && *version == text.version
         {
             return compiled.clone();
@@ -45,7 +56,7 @@ impl Compiled {
             self.plans.clear();
         }
         let compiled = Plan::compile(&text.name, &text.source, limits);
-        self.plans.insert(key, (text.version, compiled.clone()));
+        self.plans.insert((text.owner.clone(), text.name.clone()), (text.version, compiled.clone()));
         compiled
     }
 }

@@ -145,9 +145,11 @@ fn encode(
     put_octets(&mut out, user.unwrap_or_default().as_bytes());
     for SideRecord { end, facts } in sides {
         out.extend_from_slice(&facts.leg.to_le_bytes());
-        let mut dialog = Vec::with_capacity(512);
-        end.dialog.encode(&mut dialog);
-        put_octets(&mut out, &dialog);
+        let at = out.len();
+        out.extend_from_slice(&[0; 2]);
+        end.dialog.encode(&mut out);
+        let octets = u16::try_from(out.len() - at - 2).expect("a dialog is bounded");
+        out[at..at + 2].copy_from_slice(&octets.to_le_bytes());
         put_way(&mut out, end.way);
         let interval = end.timer.map_or(0, |timer| timer.interval_secs());
         out.extend_from_slice(&interval.to_le_bytes());

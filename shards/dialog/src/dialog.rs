@@ -102,14 +102,15 @@ impl Dialog {
     /// Longest text that a dialog keeps: identifiers, addresses, target and route set together.
     pub const MAX_TEXT_OCTETS: usize = 8 * 1024;
 
-    /// The dialog that a response makes to a request of ours which began it (§12.1.2): early by a provisional one,
-    /// confirmed by a 2xx.
+    /// The dialog that a response makes to a request of ours for `uri` which began it (§12.1.2): early by a provisional one,
+    /// confirmed by a 2xx. All else of the request that counts comes back with the response (§8.2.6.2).
     ///
     /// # Errors
     /// A provisional response has no To tag; or one of the headers is missing, malformed or too long.
-    pub fn uac(request: &Message<'_>, response: &Message<'_>) -> Result<Self, Error> {
-        let sent = request.request()?;
-        let status = response.response()?.status;
+    pub fn uac(uri: &[u8], response: &Message<'_>) -> Result<Self, Error> {
+        let received = response.response()?;
+        let status = received.status;
+        let local = address(response, HeaderName::From)?;
         let remote = address(response, HeaderName::To)?;
         let remote_tag = match remote.tag {
             Some(tag) => tag,
@@ -119,23 +120,23 @@ impl Dialog {
         };
         Self::pack(
             [
-                sent.call_id,
-                sent.from.tag.ok_or(Error::MissingTag)?,
+                received.call_id,
+                local.tag.ok_or(Error::MissingTag)?,
                 remote_tag,
-                &address_text(&sent.from)?,
+                &address_text(&local)?,
                 &address_text(&remote)?,
                 // Phones leave Contact out of a 180; until they name their target, the Request-URI leads there.
-                target(response)?.unwrap_or(sent.uri),
+                target(response)?.unwrap_or(uri),
                 &route_set(response, true)?,
             ],
             Self {
                 text: Box::default(),
                 ends: [0; _],
-                local_cseq: sent.cseq.number,
+                local_cseq: received.cseq.number,
                 remote_cseq: None,
                 state: if status.is_success() { DialogState::Confirmed } else { DialogState::Early },
                 is_uac: true,
-                is_secure: is_sips(sent.uri),
+                is_secure: is_sips(uri),
             },
         )
     }

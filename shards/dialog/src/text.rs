@@ -169,6 +169,9 @@ pub(crate) fn put_line(out: &mut impl Octets, name: &[u8], value: &[u8]) {
 
 /// Writes text without its line ends, which unfolds a folded value (§7.3.1); any other control octet becomes a blank.
 pub(crate) fn put_clean(out: &mut impl Octets, text: &[u8]) {
+    if is_clean(text) {
+        return out.put(text);
+    }
     let mut rest = text;
     while let Some(at) = rest.iter().position(|&b| is_control(b)) {
         out.put(&rest[..at]);
@@ -196,33 +199,38 @@ pub(crate) fn put_quoted(out: &mut impl Octets, text: &[u8]) {
 
 /// Whether `text` is a token (§25.1).
 pub(crate) fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|&b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
+    !text.is_empty() && text.iter().all(|&b| is_token_octet(b))
 }
 
 /// Whether `text` may be a tag of somebody: a token, or what the parser takes for the value of a parameter besides, for phones
 /// write such tags.
 pub(crate) fn is_tag(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|&b| is_token(&[b]) || b >= 0x80 || b"[]:/@<>&$#|=?".contains(&b))
+    !text.is_empty() && text.iter().all(|&b| is_token_octet(b) || b >= 0x80 || b"[]:/@<>&$#|=?".contains(&b))
 }
 
 /// Whether `text` may be a Call-ID: what would split it is refused, as the parser does.
 pub(crate) fn is_word(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|&b| b != b' ' && b != b'\t' && !is_control(b))
+    // All of it in any case: without a way out of the loop it is a few octets at a time.
+    !text.is_empty() && !text.iter().fold(false, |found, &b| found | (b <= b' ') | (b == 0x7f))
 }
 
 /// Whether `text` has no control character in it.
 pub(crate) fn is_clean(text: &[u8]) -> bool {
-    !text.iter().any(|&b| is_control(b))
+    !text.iter().fold(false, |found, &b| found | is_control(b))
 }
 
 /// Whether `uri` stays between its angle brackets.
 pub(crate) fn is_enclosed(uri: &[u8]) -> bool {
-    is_word(uri) && !uri.iter().any(|b| matches!(b, b'<' | b'>'))
+    is_word(uri) && !uri.iter().fold(false, |found, &b| found | (b == b'<') | (b == b'>'))
 }
 
 /// Whether `b` has no place in a header's value. The tab has one.
 fn is_control(b: u8) -> bool {
-    b.is_ascii_control() && b != b'\t'
+    (b < b' ') & (b != b'\t') | (b == 0x7f)
+}
+
+fn is_token_octet(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
 /// What the writers write themselves: what identifies a message, frames it, routes it; and what the proxy strips as its own.

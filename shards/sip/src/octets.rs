@@ -23,6 +23,15 @@ pub trait Octets {
         }
     }
 
+    /// Appends a number in 16 hexadecimal digits.
+    fn put_hex(&mut self, n: u64) {
+        let mut digits = [0; 16];
+        for (i, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(n >> (60 - 4 * i)) as usize & 15];
+        }
+        self.put(&digits);
+    }
+
     /// Appends an address, IPv6 without brackets.
     fn put_ip(&mut self, ip: IpAddr)
     where
@@ -96,6 +105,9 @@ mod tests {
             let mut out = Vec::new();
             out.put_number(n);
             assert_eq!(out, n.to_string().as_bytes());
+            out.clear();
+            out.put_hex(n);
+            assert_eq!(out, format!("{n:016x}").as_bytes());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The client's two machines (RFC 3261 §17.1, figures 5 and 6; figure 5 as RFC 6026 §7.2 has it), and CANCEL (§9.1).
 
 use crate::{
-    derived::Skeleton,
+    derived::{ack_for, cancel_for, shortened},
     step::{Next, Step},
 };
 use agent::Way;
@@ -39,8 +39,8 @@ pub(crate) enum InviteClient {
         /// The TU has cancelled it; the CANCEL waits for a provisional response.
         cancelled: bool,
     },
-    /// A provisional response has come.
-    Proceeding { skeleton: Skeleton, cancelled: bool },
+    /// A provisional response has come. Where it rings for longer, the INVITE is shortened to what an ACK and a CANCEL repeat.
+    Proceeding { invite: Box<[u8]>, cancelled: bool },
     /// A final response other than 2xx has come. Timer D runs.
     Completed { ack: Box<[u8]> },
     /// A 2xx has come. Timer M runs.
@@ -121,13 +121,13 @@ impl InviteClient {
     fn hear(&mut self, step: &mut Step<'_, '_>, status: StatusCode, response: &Message<'_>) -> Heard {
         match (&mut *self, status.get()) {
             (Self::Calling { invite, cancelled, .. }, ..200) => {
-                let (skeleton, cancelled) = (Skeleton::of(invite), *cancelled);
-                let mut heard = Heard::told(Next::Wait);
+                let (invite, cancelled) = (std::mem::take(invite), *cancelled);
+                let mut heard = Heard::told(Next::At(step.now + step.intervals.t4));
                 if cancelled {
-                    heard.cancel = Some(skeleton.cancel());
+                    heard.cancel = Some(cancel_for(&invite));
                     heard.next = Next::At(step.now + step.intervals.lifetime);
                 }
-                *self = Self::Proceeding { skeleton, cancelled };
+                *self = Self::Proceeding { invite, cancelled };
                 heard
             }
             (Self::Proceeding { .. }, ..200) => Heard::told(Next::Keep),
@@ -137,13 +137,9 @@ impl InviteClient {
             }
             // RFC 6026 §7.2: every 2xx, repeated or of another fork, is the TU's to acknowledge.
             (Self::Accepted, 200..300) => Heard::told(Next::Keep),
-            (Self::Calling { invite, .. }, _) => {
-                let skeleton = Skeleton::of(invite);
-                self.complete(step, &skeleton, response)
-            }
-            (Self::Proceeding { skeleton, .. }, _) => {
-                let skeleton = std::mem::take(skeleton);
-                self.complete(step, &skeleton, response)
+            (Self::Calling { invite, .. } | Self::Proceeding { invite, .. }, _) => {
+                let invite = std::mem::take(invite);
+                self.complete(step, &invite, response)
             }
             (Self::Completed { ack }, 300..) => {
                 step.retransmit(ack);
@@ -154,8 +150,8 @@ impl InviteClient {
     }
 
     /// A final response other than 2xx: acknowledged here (§17.1.1.3).
-    fn complete(&mut self, step: &mut Step<'_, '_>, invite: &Skeleton, response: &Message<'_>) -> Heard {
-        let ack = invite.ack(response.value(HeaderName::To).unwrap_or_default());
+    fn complete(&mut self, step: &mut Step<'_, '_>, invite: &[u8], response: &Message<'_>) -> Heard {
+        let ack = ack_for(invite, response.value(HeaderName::To).unwrap_or_default());
         step.send(&ack);
         *self = Self::Completed { ack };
         // Timer D.
@@ -170,10 +166,10 @@ impl InviteClient {
                 *cancelled = true;
                 (Next::Keep, None)
             }
-            Self::Proceeding { skeleton, cancelled: cancelled @ false } => {
+            Self::Proceeding { invite, cancelled: cancelled @ false } => {
                 *cancelled = true;
                 // §9.1: without a final response 64*T1 after the CANCEL the INVITE is considered cancelled.
-                (Next::At(step.now + step.intervals.lifetime), Some(skeleton.cancel()))
+                (Next::At(step.now + step.intervals.lifetime), Some(cancel_for(invite)))
             }
             // §9.1: a CANCEL has no effect on what has a final response.
             Self::Proceeding { .. } | Self::Completed { .. } | Self::Accepted => (Next::Keep, None),
@@ -191,7 +187,10 @@ impl InviteClient {
                 (Next::At((step.now + *interval).min(*ends)), false)
             }
             Self::Proceeding { cancelled: true, .. } => (Next::Terminated, true),
-            Self::Proceeding { .. } => (Next::Wait, false),
+            Self::Proceeding { invite, .. } => {
+                *invite = shortened(invite);
+                (Next::Wait, false)
+            }
             // Timers D and M.
             Self::Completed { .. } | Self::Accepted => (Next::Terminated, false),
         }

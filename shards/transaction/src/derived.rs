@@ -3,26 +3,15 @@
 
 use sip::{HeaderName, Limits, Message, Octets, StartLine, write};
 
-/// Those header lines of an INVITE that an ACK and a CANCEL repeat, as a message. It is what stays of the INVITE once it is
-/// not retransmitted any more: no body, and nothing that only the far end reads.
-#[derive(Debug, Default)]
-pub(crate) struct Skeleton(Box<[u8]>);
+/// Those header lines of an INVITE that an ACK and a CANCEL repeat, as a message: no body, and nothing that only the far end
+/// reads.
+pub(crate) fn shortened(invite: &[u8]) -> Box<[u8]> {
+    derive(invite, b"INVITE", None)
+}
 
-impl Skeleton {
-    /// What an ACK and a CANCEL repeat of `invite`.
-    pub(crate) fn of(invite: &[u8]) -> Self {
-        Self(derive(invite, b"INVITE", None))
-    }
-
-    /// The ACK for a response whose To is `to`.
-    pub(crate) fn ack(&self, to: &[u8]) -> Box<[u8]> {
-        derive(&self.0, b"ACK", Some(to))
-    }
-
-    /// The CANCEL: its To is the INVITE's.
-    pub(crate) fn cancel(&self) -> Box<[u8]> {
-        derive(&self.0, b"CANCEL", None)
-    }
+/// The ACK for a response whose To is `to`; empty where the INVITE does not parse.
+pub(crate) fn ack_for(invite: &[u8], to: &[u8]) -> Box<[u8]> {
+    derive(invite, b"ACK", Some(to))
 }
 
 /// The CANCEL (§9.1) for an INVITE; empty where that does not parse.

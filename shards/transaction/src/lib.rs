@@ -16,7 +16,7 @@
 //! | INVITE server, Accepted; Completed | the response until its ACK; then nothing |
 //! | non-INVITE server | the last response; in Trying a 100 if the TU gave one |
 //! | INVITE client, Calling | the INVITE |
-//! | INVITE client, Proceeding | the header lines of it that an ACK or a CANCEL repeats |
+//! | INVITE client, Proceeding | the INVITE; after T4 the header lines of it that an ACK or a CANCEL repeats |
 //! | INVITE client, Completed; Accepted | the ACK; nothing |
 //! | non-INVITE client, Trying and Proceeding; Completed | the request; nothing |
 
@@ -24,6 +24,7 @@ mod settings;
 mod matching;
 mod transactions;
 mod step;
+mod table;
 mod server;
 mod client;
 mod derived;

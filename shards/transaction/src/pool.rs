@@ -1,8 +1,7 @@
 //! The slots of one kind of transaction, and when each is due.
 
 use crate::{settings::tick_of, step::Next};
-use agent::Wheel;
-use slab::Slab;
+use agent::{Pages, Wheel};
 use std::time::Duration;
 
 /// No timer runs.
@@ -28,48 +27,56 @@ struct Entry<T> {
 /// Transactions of one kind.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
-    entries: Slab<Entry<T>>,
+    entries: Pages<Option<Entry<T>>>,
+    free: Vec<u32>,
     generation: u32,
     wheel: Wheel<Slot>,
 }
 
 impl<T> Pool<T> {
     pub(crate) fn new(now: Duration) -> Self {
-        Self { entries: Slab::new(), generation: 0, wheel: Wheel::new(tick_of(now)) }
+        Self { entries: Pages::default(), free: Vec::new(), generation: 0, wheel: Wheel::new(tick_of(now)) }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.free.len()
     }
 
     pub(crate) fn insert(&mut self, transaction: T) -> Slot {
         self.generation = self.generation.wrapping_add(1);
         let entry = Entry { generation: self.generation, due: NEVER, armed: NEVER, transaction };
-        Slot { index: self.entries.insert(entry) as u32, generation: self.generation }
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.entries[index as usize] = Some(entry);
+                index
+            }
+            None => self.entries.push(Some(entry)) as u32,
+        };
+        Slot { index, generation: self.generation }
     }
 
     /// The slot's transaction, if it is still the one that is meant.
     pub(crate) fn get(&self, slot: Slot) -> Option<&T> {
-        let entry = self.entries.get(slot.index as usize).filter(|entry| entry.generation == slot.generation)?;
+        let entry =
+            self.entries.get(slot.index as usize)?.as_ref().filter(|entry| entry.generation == slot.generation)?;
         Some(&entry.transaction)
     }
 
     /// Like [`Self::get`], to change it.
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        let entry = self.entries.get_mut(slot.index as usize).filter(|entry| entry.generation == slot.generation)?;
-        Some(&mut entry.transaction)
+        Some(&mut entry_of(&mut self.entries, slot)?.transaction)
     }
 
     /// The transaction at a place that a table names, and its full name.
     pub(crate) fn at(&self, index: u32) -> (Slot, &T) {
-        let entry = &self.entries[index as usize];
+        let entry = self.entries[index as usize].as_ref().expect("a table names none that has ended");
         (Slot { index, generation: entry.generation }, &entry.transaction)
     }
 
     /// Sets the timer of `slot` as its machine says; true if the transaction is to be removed.
     #[must_use]
     pub(crate) fn settle(&mut self, slot: Slot, next: Next) -> bool {
-        let entry = &mut self.entries[slot.index as usize];
+        let entry = entry_of(&mut self.entries, slot).expect("it lives");
         match next {
             Next::Keep => {}
             Next::Wait => entry.due = NEVER,
@@ -87,7 +94,9 @@ impl<T> Pool<T> {
 
     /// Takes it out. The wheel may still ask for the slot, in vain.
     pub(crate) fn remove(&mut self, slot: Slot) -> T {
-        self.entries.remove(slot.index as usize).transaction
+        let entry = self.entries[slot.index as usize].take().expect("it lives");
+        self.free.push(slot.index);
+        entry.transaction
     }
 
     /// When [`Self::due`] is next of use.
@@ -102,9 +111,9 @@ impl<T> Pool<T> {
         mut fire: impl FnMut(Slot, &mut T) -> Next,
         mut ended: impl FnMut(Slot, T),
     ) {
-        let Self { entries, wheel, .. } = self;
+        let Self { entries, free, wheel, .. } = self;
         wheel.advance(now, usize::MAX, |slot| {
-            let entry = entries.get_mut(slot.index as usize).filter(|entry| entry.generation == slot.generation)?;
+            let entry = entry_of(entries, slot)?;
             // Another question to the wheel is out, for a later tick or an earlier one that has been answered.
             if entry.armed > now {
                 return None;
@@ -114,7 +123,9 @@ impl<T> Pool<T> {
                     Next::Keep | Next::Wait => entry.due = NEVER,
                     Next::At(tick) => entry.due = tick,
                     Next::Terminated => {
-                        ended(slot, entries.remove(slot.index as usize).transaction);
+                        let entry = entries[slot.index as usize].take()?;
+                        free.push(slot.index);
+                        ended(slot, entry.transaction);
                         return None;
                     }
                 }
@@ -123,6 +134,10 @@ impl<T> Pool<T> {
             (entry.due != NEVER).then_some(entry.due)
         });
     }
+}
+
+fn entry_of<T>(entries: &mut Pages<Option<Entry<T>>>, slot: Slot) -> Option<&mut Entry<T>> {
+    entries.get_mut(slot.index as usize)?.as_mut().filter(|entry| entry.generation == slot.generation)
 }
 
 #[cfg(test)]
@@ -134,8 +149,8 @@ mod tests {
 
     #[test]
     fn a_slot_is_small() {
-        assert_eq!(size_of::<Entry<Server<u64>>>(), 168);
-        assert_eq!(size_of::<Entry<Client<u64>>>(), 160);
+        assert_eq!(size_of::<Option<Entry<Server<u64>>>>(), 168);
+        assert_eq!(size_of::<Option<Entry<Client<u64>>>>(), 160);
     }
 
     #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use crate::{
     server::{self, InviteServer, NonInviteServer, Server},
     settings::{Intervals, tick_after, tick_of, time_of},
     step::{Next, Step},
+    table::Table,
 };
 use agent::{AppBranch, Flow, Now, Outbox, Way};
-use hashbrown::HashTable;
 use sip::{Message, Method, Octets, Request, Response, StartLine, StatusCode, write};
 use std::time::Duration;
 
@@ -89,11 +89,11 @@ pub struct Transactions<U> {
     servers: Pool<Server<U>>,
     clients: Pool<Client<U>>,
     /// Servers by their own key.
-    by_key: HashTable<u32>,
+    by_key: Table,
     /// Servers by the request's key: INVITEs, and what is outside a dialog.
-    by_request: HashTable<u32>,
+    by_request: Table,
     /// Clients by the branch.
-    by_branch: HashTable<u32>,
+    by_branch: Table,
     counters: Counters,
 }
 
@@ -120,9 +120,9 @@ impl<U: Copy> Transactions<U> {
             keys: Keys::new(key),
             servers: Pool::new(now.monotonic),
             clients: Pool::new(now.monotonic),
-            by_key: HashTable::new(),
-            by_request: HashTable::new(),
-            by_branch: HashTable::new(),
+            by_key: Table::new(),
+            by_request: Table::new(),
+            by_branch: Table::new(),
             counters: Counters::default(),
         }
     }
@@ -182,11 +182,10 @@ impl<U: Copy> Transactions<U> {
             _ => (server::Machine::NonInvite(NonInviteServer::Trying { trying: None, ends }), Next::At(ends)),
         };
         let slot = self.servers.insert(Server { key, request, user: None, flow, machine });
-        self.by_key.insert_unique(key.hash(), slot.index, |&index| self.servers.at(index).1.key.hash());
+        self.by_key.insert(key.hash(), slot.index, |index| self.servers.at(index).1.key.hash());
         if let Some(request) = request {
-            self.by_request.insert_unique(request.hash(), slot.index, |&index| {
-                self.servers.at(index).1.request.map_or(0, Key::hash)
-            });
+            self.by_request
+                .insert(request.hash(), slot.index, |index| self.servers.at(index).1.request.map_or(0, Key::hash));
         }
         self.counters.servers += 1;
         self.settle_server(slot, next);
@@ -319,7 +318,7 @@ impl<U: Copy> Transactions<U> {
     fn begin_client(&mut self, client: Client<U>, next: Next) -> ClientId {
         let branch = client.id;
         let slot = self.clients.insert(client);
-        self.by_branch.insert_unique(branch, slot.index, |&index| self.clients.at(index).1.id);
+        self.by_branch.insert(branch, slot.index, |index| self.clients.at(index).1.id);
         self.counters.clients += 1;
         self.settle_client(slot, next);
         ClientId(slot)
@@ -381,7 +380,7 @@ impl<U: Copy> Transactions<U> {
                 }
                 next
             },
-            |slot, client| forget(&mut self.by_branch, client.id, slot),
+            |slot, client| self.by_branch.remove(client.id, slot.index),
         );
     }
 
@@ -425,13 +424,13 @@ impl<U: Copy> Transactions<U> {
     }
 
     fn find_server(&self, key: Key) -> Option<Slot> {
-        let index = self.by_key.find(key.hash(), |&index| self.servers.at(index).1.key == key)?;
-        Some(self.servers.at(*index).0)
+        let index = self.by_key.find(key.hash(), |index| self.servers.at(index).1.key == key)?;
+        Some(self.servers.at(index).0)
     }
 
     fn find_request(&self, key: Key) -> Option<Slot> {
-        let index = self.by_request.find(key.hash(), |&index| self.servers.at(index).1.request == Some(key))?;
-        Some(self.servers.at(*index).0)
+        let index = self.by_request.find(key.hash(), |index| self.servers.at(index).1.request == Some(key))?;
+        Some(self.servers.at(index).0)
     }
 
     /// §17.1.3: by the branch, and by the CSeq method, for a CANCEL has the branch of its INVITE.
@@ -442,8 +441,8 @@ impl<U: Copy> Transactions<U> {
 
     fn find_branch(&self, id: u64, is_cancel: bool) -> Option<Slot> {
         let is_it = |client: &Client<U>| client.id == id && client.is_cancel == is_cancel;
-        let index = self.by_branch.find(id, |&index| is_it(self.clients.at(index).1))?;
-        Some(self.clients.at(*index).0)
+        let index = self.by_branch.find(id, |index| is_it(self.clients.at(index).1))?;
+        Some(self.clients.at(index).0)
     }
 
     fn settle_server(&mut self, slot: Slot, next: Next) {
@@ -456,7 +455,7 @@ impl<U: Copy> Transactions<U> {
     fn settle_client(&mut self, slot: Slot, next: Next) {
         if self.clients.settle(slot, next) {
             let client = self.clients.remove(slot);
-            forget(&mut self.by_branch, client.id, slot);
+            self.by_branch.remove(client.id, slot.index);
         }
     }
 }
@@ -469,15 +468,9 @@ fn is_reliable(settings: &Settings, way: Way) -> bool {
     }
 }
 
-fn forget_server<U>(by_key: &mut HashTable<u32>, by_request: &mut HashTable<u32>, slot: Slot, server: &Server<U>) {
-    forget(by_key, server.key.hash(), slot);
+fn forget_server<U>(by_key: &mut Table, by_request: &mut Table, slot: Slot, server: &Server<U>) {
+    by_key.remove(server.key.hash(), slot.index);
     if let Some(request) = server.request {
-        forget(by_request, request.hash(), slot);
-    }
-}
-
-fn forget(table: &mut HashTable<u32>, hash: u64, slot: Slot) {
-    if let Ok(entry) = table.find_entry(hash, |&index| index == slot.index) {
-        entry.remove();
+        by_request.remove(request.hash(), slot.index);
     }
 }

@@ -81,7 +81,8 @@ impl Phone {
     fn leg_of(&mut self, number: usize, message: &Message<'_>) -> Option<usize> {
         let call = &mut self.calls[number];
         let invite = Message::parse(&call.invite, &Limits::default()).expect("it was written here");
-        match Dialog::uac(&invite, message) {
+        let uri = invite.request().expect("it was written here").uri;
+        match Dialog::uac(uri, message) {
             Ok(dialog) => Some(
                 call.legs.iter().position(|leg| leg.dialog.remote_tag() == dialog.remote_tag()).unwrap_or_else(|| {
                     call.legs.push(Leg::new(dialog, call.session));

@@ -14,6 +14,8 @@ macro_rules! vector {
 /// Alice's INVITE as Bob gets it, the 200 as she gets it.
 pub const INVITE: &str = vector!("3.2_F4");
 pub const OK: &str = vector!("3.2_F14");
+/// What her INVITE is for.
+pub const URI: &[u8] = b"sip:bob@biloxi.example.com";
 /// Bob gets two Record-Routes.
 pub const INVITE_AT_BOB: &str = vector!("3.2_F7");
 
@@ -42,7 +44,7 @@ pub fn from_bob(method: &str, cseq: u32, more: &str) -> String {
 
 /// Alice's end of the dialog.
 pub fn alice() -> Dialog {
-    Dialog::uac(&parse(INVITE), &parse(OK)).unwrap()
+    Dialog::uac(URI, &parse(OK)).unwrap()
 }
 
 /// Bob's end of it.

@@ -106,7 +106,7 @@ proptest! {
         let parse = |octets| sip::Message::parse(octets, &sip::Limits::default());
         let (Ok(invite), Ok(ok)) = (parse(&invite), parse(&ok)) else { return Ok(()) };
         let made = match is_uac {
-            true => Dialog::uac(&crate::harness::parse(crate::harness::INVITE), &ok),
+            true => Dialog::uac(crate::harness::URI, &ok),
             false => Dialog::uas(&invite, b"1", sip::Transport::Udp),
         };
         if let Ok(mut dialog) = made {

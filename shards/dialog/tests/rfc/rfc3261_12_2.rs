@@ -1,6 +1,6 @@
 //! §12.2: requests within a dialog.
 
-use crate::harness::{INVITE, OK, alice, bob, from_bob, parse, tokens, ua, values, written};
+use crate::harness::{OK, URI, alice, bob, from_bob, parse, tokens, ua, values, written};
 use dialog::{BadText, Dialog, DialogState, OutOfOrder};
 use sip::{HeaderName, Method, StatusCode};
 
@@ -36,7 +36,7 @@ fn a_strict_router_gets_the_request_uri_and_the_target_goes_last() {
         "Record-Route: <sip:proxy4>, <sip:proxy3;lr>, <sip:proxy2>\r\nRecord-Route: <sip:proxy1>",
     );
     assert_ne!(ok, OK);
-    let text = bye(&mut Dialog::uac(&parse(INVITE), &parse(&ok)).unwrap());
+    let text = bye(&mut Dialog::uac(URI, &parse(&ok)).unwrap());
     assert!(text.starts_with("BYE sip:proxy1 SIP/2.0\r\n"), "{text}");
     assert_eq!(
         values(&text, "Route"),

@@ -1,13 +1,13 @@
 //! §13.2.2.4: the 2xx to an INVITE, and its ACK.
 
-use crate::harness::{INVITE, OK, alice, parse, tokens, ua, values, written};
+use crate::harness::{OK, URI, alice, parse, tokens, ua, values, written};
 use dialog::{Dialog, DialogState, Field};
 use sip::HeaderName;
 
 #[test]
 fn a_2xx_confirms_the_early_dialog_with_its_own_routes_and_target() {
     let ringing = OK.replace("200 OK", "180 Ringing").replace("ss2", "old").replace("sip:bob@client", "sip:bob@early");
-    let mut dialog = Dialog::uac(&parse(INVITE), &parse(&ringing)).unwrap();
+    let mut dialog = Dialog::uac(URI, &parse(&ringing)).unwrap();
     assert!(String::from_utf8_lossy(dialog.route_set()).contains("old.biloxi"));
     dialog.confirm_by(&parse(OK)).unwrap();
     assert_eq!(dialog, alice());
@@ -16,7 +16,7 @@ fn a_2xx_confirms_the_early_dialog_with_its_own_routes_and_target() {
 #[test]
 fn a_2xx_with_a_malformed_header_confirms_all_the_same() {
     let ringing = OK.replace("200 OK", "180 Ringing");
-    let mut dialog = Dialog::uac(&parse(INVITE), &parse(&ringing)).unwrap();
+    let mut dialog = Dialog::uac(URI, &parse(&ringing)).unwrap();
     assert!(dialog.confirm_by(&parse(&OK.replace("<sip:bob@client", "<sip: bob@client"))).is_err());
     assert_eq!(dialog.state(), DialogState::Confirmed);
     assert_eq!(dialog.remote_target(), alice().remote_target());

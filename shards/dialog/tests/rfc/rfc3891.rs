@@ -1,6 +1,6 @@
 //! Replaces (RFC 3891).
 
-use crate::harness::{INVITE, OK, alice, bob, message, parse, written};
+use crate::harness::{OK, URI, alice, bob, message, parse, written};
 use dialog::{Dialog, End, Replaces};
 use proptest::prelude::*;
 use sip::{Error, HeaderName, StatusCode, Transport};
@@ -44,7 +44,7 @@ fn section_3_it_names_one_end_of_a_dialog() {
     assert_eq!(replaces.names(&alice()), Some(End::Remote));
     assert_eq!(Replaces { from_tag: b"other", ..replaces }.names(&bob()), None);
     assert_eq!(Replaces { call_id: b"other", ..replaces }.names(&bob()), None);
-    let untagged = Dialog::uac(&parse(INVITE), &parse(&OK.replace(";tag=314159", ""))).unwrap();
+    let untagged = Dialog::uac(URI, &parse(&OK.replace(";tag=314159", ""))).unwrap();
     assert_eq!(Replaces { to_tag: b"9fxced76sl", from_tag: b"0", ..replaces }.names(&untagged), Some(End::Local));
 }
 
@@ -53,7 +53,7 @@ fn section_3_not_every_dialog_may_be_replaced() {
     let replaces = |early_only| Replaces { call_id: b"x", to_tag: b"x", from_tag: b"x", early_only };
     assert_eq!(replaces(false).check(&alice()), Ok(()));
     assert_eq!(replaces(true).check(&alice()), Err(StatusCode::BUSY_HERE));
-    let early = Dialog::uac(&parse(INVITE), &parse(&OK.replace("200 OK", "180 Ringing"))).unwrap();
+    let early = Dialog::uac(URI, &parse(&OK.replace("200 OK", "180 Ringing"))).unwrap();
     assert_eq!(replaces(true).check(&early), Ok(()));
     let incoming = Dialog::uas(&parse(crate::harness::INVITE_AT_BOB), b"1", Transport::Udp).unwrap();
     assert_eq!(replaces(true).check(&incoming), Err(StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST));

@@ -108,7 +108,7 @@ fn a_non_invite_server_keeps_its_last_response_until_timer_j() {
 }
 
 #[test]
-fn an_invite_client_drops_its_body_when_it_rings_and_everything_when_it_is_answered() {
+fn an_invite_client_drops_its_body_when_it_rings_for_long_and_everything_when_it_is_answered() {
     let mut user = User::with(Settings { max: 2 * COUNT, ..settings() });
     for _ in 0..COUNT {
         user.request("INVITE");
@@ -125,6 +125,8 @@ fn an_invite_client_drops_its_body_when_it_rings_and_everything_when_it_is_answe
     for sent in &sent {
         assert!(user.hear(sent, 180));
     }
+    assert_eq!(meter.each() - list, calling);
+    user.pass(6_000);
     let ringing = meter.each() - list;
     assert!(ringing < calling, "{ringing} of {calling}");
     for sent in &sent {
