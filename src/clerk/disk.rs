@@ -2,7 +2,8 @@
 
 use glommio::GlommioError;
 use glommio::io::{BufferedFile, Directory, OpenOptions};
-use rustix::io::{ReadWriteFlags, pwritev2, retry_on_intr};
+use rustix::fs::{CWD, RenameFlags, rename, renameat_with};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2, retry_on_intr};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ pub(super) trait Disk {
     /// Creates the file that is to become a segment, in the place of one that was left.
     async fn create_spare(&self) -> io::Result<Self::File>;
 
-    /// Makes that file the one of a segment, of which there is none yet.
+    /// Makes that file the one of a segment; an error where there is one.
     async fn adopt_spare(&self, file: &mut Self::File, number: u64) -> io::Result<()>;
 
     /// Removes that file, if there is one.
@@ -102,8 +103,13 @@ impl Disk for Files {
         self.create_file(&self.directory.join(SPARE)).await
     }
 
-    async fn adopt_spare(&self, file: &mut Opened, number: u64) -> io::Result<()> {
-        file.file.rename(segment_path(&self.directory, number)).await.map_err(system_error)
+    async fn adopt_spare(&self, _: &mut Opened, number: u64) -> io::Result<()> {
+        let (spare, segment) = (self.directory.join(SPARE), segment_path(&self.directory, number));
+        match renameat_with(CWD, &spare, CWD, &segment, RenameFlags::NOREPLACE) {
+            // Some file systems, such as NFS, cannot tell.
+            Err(Errno::INVAL) if !segment.try_exists()? => Ok(rename(&spare, &segment)?),
+            done => Ok(done?),
+        }
     }
 
     async fn remove_spare(&self) {
@@ -177,5 +183,29 @@ pub(super) fn system_error<T>(error: GlommioError<T>) -> io::Error {
     match error {
         GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
         other => io::Error::other(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use glommio::LocalExecutor;
+
+    #[test]
+    fn no_segment_is_replaced_by_a_spare() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::new(directory.path().to_owned());
+        LocalExecutor::default().run(async {
+            let mut spare = files.create_spare().await.unwrap();
+            assert_eq!(files.commit(&spare, b"spare", 0).unwrap(), 5);
+            let segment = files.create(7).await.unwrap();
+            let error = files.adopt_spare(&mut spare, 7).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            files.adopt_spare(&mut spare, 8).await.unwrap();
+            files.close(segment).await;
+            files.close(spare).await;
+        });
+        assert_eq!(std::fs::read(segment_path(directory.path(), 7)).unwrap(), b"");
+        assert_eq!(std::fs::read(segment_path(directory.path(), 8)).unwrap(), b"spare");
     }
 }
