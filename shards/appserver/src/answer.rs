@@ -13,7 +13,7 @@ use crate::{
     mint::parse_tag,
     reliable::{KeptBody, Reliability},
     ring::Todo,
-    shared::{Context, User, reparse},
+    shared::{Asked, Context, User, reparse},
 };
 use agent::{Flow, Way};
 use dialog::{Body, Dialog, Field, NewResponse, Reliable, Sdp, SessionTimer, allows};
@@ -219,7 +219,7 @@ impl Setup {
         let tag = ctx.core.tag_text(self.caller.tag);
         self.caller.facts.note_status(ctx.now, response.status.get());
         let response = NewResponse { to_tag: &tag, contact: dialog::Contact::Absent, ..*response };
-        ctx.respond(server, &invite, self.caller.flow, &response);
+        ctx.respond(Asked { server, flow: self.caller.flow, message: &invite }, &response);
     }
 
     /// A leg has answered. The first one is the call's; its 2xx to the caller waits until the journal has the call.

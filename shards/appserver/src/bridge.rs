@@ -6,7 +6,7 @@ use crate::{
     mint::parse_tag,
     passing::{Kind, Passing, Stage},
     reliable::Reliability,
-    shared::{Context, User},
+    shared::{Asked, Context, User},
 };
 use agent::{Flow, Way};
 use dialog::{Body, Dialog, Field, NewResponse, SessionTimer};
@@ -14,7 +14,6 @@ use dialplan::Refer;
 use sip::{HeaderName, Message, Method, Request, StatusCode};
 use std::{sync::Arc, time::Duration};
 use store::Provider;
-use transaction::ServerId;
 
 /// One side of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,30 +142,28 @@ impl Bridge {
         &mut self,
         ctx: &mut Context<'_, '_>,
         side: Side,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
+        asked: Asked<'_>,
         request: &Request<'_>,
     ) -> Then {
         if request.method == Method::Bye {
             return Then::Bye;
         }
         if let Err(fault) = self.end_mut(side).dialog.receive(request) {
-            ctx.respond(server, message, flow, &NewResponse::new(fault.response(), b""));
+            ctx.respond(asked, &NewResponse::new(fault.response(), b""));
             return Then::Nothing;
         }
-        let has_body = !message.body().is_empty();
+        let has_body = !asked.message.body().is_empty();
         // Whoever sends one takes one.
         self.end_mut(side).allows_update |= request.method == Method::Update;
         let kind = match request.method {
             Method::Invite => Kind::Invite,
             Method::Update if !has_body => {
-                self.refresh_session(ctx, side, server, flow, message);
+                self.refresh_session(ctx, side, asked);
                 return Then::Nothing;
             }
             Method::Update | Method::Prack if has_body => Kind::Offer,
             Method::Refer if self.refer == Refer::Refuse => {
-                ctx.respond(server, message, flow, &NewResponse::new(StatusCode::DECLINE, b""));
+                ctx.respond(asked, &NewResponse::new(StatusCode::DECLINE, b""));
                 return Then::Nothing;
             }
             Method::Refer if self.refer == Refer::Place => return Then::Transfer,
@@ -176,14 +173,14 @@ impl Bridge {
             let secs = retry_after_secs.to_string();
             let fields = [Field::own(HeaderName::RetryAfter, secs.as_bytes())];
             let fields = if status == StatusCode::SERVER_INTERNAL_ERROR { &fields[..] } else { &[] };
-            ctx.respond(server, message, flow, &NewResponse { fields, ..NewResponse::new(status, b"") });
+            ctx.respond(asked, &NewResponse { fields, ..NewResponse::new(status, b"") });
             return Then::Nothing;
         }
         if request.method == Method::Prack && side == Side::Near {
-            self.handle_prack(ctx, server, flow, message);
+            self.handle_prack(ctx, asked);
             return Then::Nothing;
         }
-        self.pass(ctx, side, server, flow, message, request.method, kind, &[]);
+        self.pass(ctx, side, asked, request.method, kind, &[]);
         Then::Nothing
     }
 

@@ -6,9 +6,9 @@ use crate::{
     call::RunNo,
     call::Setup,
     leg::{LegRequest, Whom},
-    shared::{Context, reparse},
+    shared::{Asked, Context, reparse},
 };
-use agent::{Agent, PLACEHOLDER, Received};
+use agent::{Agent, PLACEHOLDER};
 use registrar::{
     Incoming,
     auth::{Role, Verdict},
@@ -16,7 +16,6 @@ use registrar::{
 use sip::{Address, HeaderName, Message, Request, StatusCode, Uri, write};
 use std::{rc::Rc, sync::Arc};
 use store::{Direction, Provider};
-use transaction::ServerId;
 
 /// Whose run it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,17 +44,11 @@ pub(crate) enum Who {
 const FORWARDED: &str = "ringswitch-caller";
 
 /// Finds out who sends a request. None where he has been answered: challenged, or refused.
-pub(crate) fn identify(
-    ctx: &mut Context<'_, '_>,
-    received: &Received<'_>,
-    server: ServerId,
-    message: &Message<'_>,
-    request: &Request<'_>,
-) -> Option<Who> {
+pub(crate) fn identify(ctx: &mut Context<'_, '_>, asked: Asked<'_>, request: &Request<'_>) -> Option<Who> {
     if let Some(forwarded) = forwarded(ctx, request) {
         return Some(forwarded);
     }
-    let source = received.flow.peer.ip();
+    let source = asked.flow.peer.ip();
     let providers = ctx.core.tables.providers.from_address(source);
     if providers.iter().any(|provider| provider.enabled) {
         return Some(Who::Provider(providers));
@@ -70,17 +63,17 @@ pub(crate) fn identify(
         return Some(if is_user { Who::User(claim.into()) } else { Who::Trusted });
     }
     let realm = claim.rsplit_once('@').map_or(settings.domains.default_domain(), |(_, domain)| domain);
-    let incoming = Incoming { flow: received.flow, message, request };
+    let incoming = Incoming { flow: asked.flow, message: asked.message, request };
     let verdict = ctx.core.auth.verify(ctx.now, &incoming, realm, Role::Proxy, ctx.out.arena());
     let stale = match verdict {
         Verdict::Accepted { aor, .. } if aor == claim => return Some(Who::User(aor.into())),
         // §22.1: the credentials are somebody else's.
         Verdict::Accepted { .. } => {
-            answer(ctx, received, server, message, StatusCode::FORBIDDEN, StatusCode::FORBIDDEN.reason(), |_, _| ());
+            answer(ctx, asked, StatusCode::FORBIDDEN, StatusCode::FORBIDDEN.reason(), |_, _| ());
             return None;
         }
         Verdict::Malformed(reason) => {
-            answer(ctx, received, server, message, StatusCode::BAD_REQUEST, reason, |_, _| ());
+            answer(ctx, asked, StatusCode::BAD_REQUEST, reason, |_, _| ());
             return None;
         }
         Verdict::Stale => true,
@@ -88,7 +81,7 @@ pub(crate) fn identify(
     };
     ctx.core.counters.challenged += 1;
     let status = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-    answer(ctx, received, server, message, status, status.reason(), |ctx, draft| {
+    answer(ctx, asked, status, status.reason(), |ctx, draft| {
         let call_id = request.call_id;
         ctx.core.auth.challenge(ctx.now, call_id, realm, Role::Proxy, stale, draft);
     });
@@ -97,19 +90,17 @@ pub(crate) fn identify(
 
 fn answer<'t>(
     ctx: &mut Context<'_, 't>,
-    received: &Received<'_>,
-    server: ServerId,
-    message: &Message<'_>,
+    asked: Asked<'_>,
     status: StatusCode,
     reason: &str,
     lines: impl FnOnce(&mut Context<'_, 't>, &mut agent::Draft<'t>),
 ) {
     let tag = crate::mint::tag_text(ctx.core.mint.draw());
     let mut draft = ctx.out.draft();
-    write::begin_response(&mut draft, message, status, reason, &tag, received.flow.peer);
+    write::begin_response(&mut draft, asked.message, status, reason, &tag, asked.flow.peer);
     lines(ctx, &mut draft);
     write::finish(&mut draft, b"");
-    ctx.core.transactions.respond(ctx.now, server, status, draft.into_bump_slice(), ctx.out);
+    ctx.core.transactions.respond(ctx.now, asked.server, status, draft.into_bump_slice(), ctx.out);
 }
 
 /// What the Request-URI says of a call that another application server of ours has handed over.

@@ -8,7 +8,7 @@ use crate::{
     mint::{parse_tag, place_of_tag},
     relay::{self, Relay},
     setup::{self, is_probe, refuse_overloaded},
-    shared::{CallKey, Context, Core, RelayKey, User},
+    shared::{Asked, CallKey, Context, Core, RelayKey, User},
     slab::Key,
 };
 use agent::{Agent, Flow, Now, Outbox, PLACEHOLDER, Received, Way};
@@ -77,18 +77,20 @@ impl<'t> Turn<'_, 't> {
     pub fn handle_request(&mut self, received: &Received<'t>, message: &Message<'t>, is_draining: bool) {
         let Ok(request) = message.request() else { return };
         let flow = received.flow;
+        let asked = |server| Asked { server, flow, message };
         match self.core.transactions.handle_request(self.now, flow, &request, self.out) {
             Arrived::Absorbed => {}
             Arrived::Full => self.refuse_statelessly(message, &request, flow),
-            Arrived::Merged(server) => self.answer(server, message, flow, StatusCode::LOOP_DETECTED),
-            Arrived::Cancel { id, invite } => self.handle_cancel(id, invite, message, flow),
-            Arrived::Ack(server) => self.handle_ack(server, message, flow),
-            Arrived::New(server) => self.handle_new(server, received, message, &request, is_draining),
+            Arrived::Merged(server) => self.answer(asked(server), StatusCode::LOOP_DETECTED),
+            Arrived::Cancel { id, invite } => self.handle_cancel(asked(id), invite),
+            Arrived::Ack(Some(server)) => self.handle_ack(asked(server)),
+            Arrived::Ack(None) => self.core.counters.strays += 1,
+            Arrived::New(server) => self.handle_new(asked(server), &request, is_draining),
         }
     }
 
-    fn answer(&mut self, server: ServerId, message: &Message<'_>, flow: Flow, status: StatusCode) {
-        self.context(Key::NONE).respond(server, message, flow, &NewResponse::new(status, b""));
+    fn answer(&mut self, asked: Asked<'_>, status: StatusCode) {
+        self.context(Key::NONE).respond(asked, &NewResponse::new(status, b""));
     }
 
     /// 503 without a transaction: there is no room for one.
@@ -106,42 +108,34 @@ impl<'t> Turn<'_, 't> {
         self.out.post(Way::Response(flow), draft.into_bump_slice());
     }
 
-    fn handle_new(
-        &mut self,
-        server: ServerId,
-        received: &Received<'t>,
-        message: &Message<'t>,
-        request: &Request<'_>,
-        is_draining: bool,
-    ) {
-        let flow = received.flow;
+    fn handle_new(&mut self, asked: Asked<'_>, request: &Request<'_>, is_draining: bool) {
         if let Some(tag) = request.to.tag {
             if let Some(&key) = parse_tag(tag).and_then(|tag| self.core.dialogs.get(&tag)) {
                 return self.with_call(key, |call, ctx| match call {
-                    Call::Setup(setup) => setup.handle_request(ctx, server, flow, message, request),
-                    Call::Established(established) => established.handle_request(ctx, server, flow, message, request),
+                    Call::Setup(setup) => setup.handle_request(ctx, asked, request),
+                    Call::Established(established) => established.handle_request(ctx, asked, request),
                 });
             }
             if belongs_to_call(request.method) {
                 self.core.counters.strays += 1;
-                return self.answer(server, message, flow, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+                return self.answer(asked, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
             }
         }
-        if request.method != Method::Invite && message.value(HeaderName::Replaces).is_some() {
+        if request.method != Method::Invite && asked.message.value(HeaderName::Replaces).is_some() {
             // RFC 3891 §3.
-            return self.answer(server, message, flow, StatusCode::BAD_REQUEST);
+            return self.answer(asked, StatusCode::BAD_REQUEST);
         }
         match request.method {
-            Method::Invite if is_probe(request) => self.probe(server, message, flow),
-            Method::Invite => self.begin_call(server, received, message, request, is_draining),
+            Method::Invite if is_probe(request) => self.probe(asked),
+            Method::Invite => self.begin_call(asked, request, is_draining),
             Method::Options if self.is_for_us(request) => {
-                relay::answer_options(&mut self.context(Key::NONE), server, message, flow);
+                relay::answer_options(&mut self.context(Key::NONE), asked);
             }
             method if belongs_to_call(method) => {
                 self.core.counters.strays += 1;
-                self.answer(server, message, flow, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+                self.answer(asked, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
             }
-            _ => self.begin_relay(server, received, message, request),
+            _ => self.begin_relay(asked, request),
         }
     }
 
@@ -152,27 +146,20 @@ impl<'t> Turn<'_, 't> {
             || uri.user.is_none() && self.core.settings.domains.local(&uri.host, uri.port).is_some()
     }
 
-    fn begin_call(
-        &mut self,
-        server: ServerId,
-        received: &Received<'t>,
-        message: &Message<'t>,
-        request: &Request<'_>,
-        is_draining: bool,
-    ) {
-        let replaced = match Replaces::of(message) {
-            Err(fault) => return self.answer(server, message, received.flow, fault.response()),
+    fn begin_call(&mut self, asked: Asked<'_>, request: &Request<'_>, is_draining: bool) {
+        let replaced = match Replaces::of(asked.message) {
+            Err(fault) => return self.answer(asked, fault.response()),
             Ok(None) => None,
             Ok(Some(replaces)) => {
-                let Some(place) = self.begin_replacement(server, received, message, request, &replaces) else { return };
+                let Some(place) = self.begin_replacement(asked, request, &replaces) else { return };
                 Some(place)
             }
         };
         if is_draining || self.core.calls.len() >= self.core.settings.max_calls as usize {
-            return refuse_overloaded(&mut self.context(Key::NONE), server, message, received.flow);
+            return refuse_overloaded(&mut self.context(Key::NONE), asked);
         }
         let key = self.core.calls.reserve();
-        match Setup::begin(&mut self.context(key), received, server, message, request, replaced) {
+        match Setup::begin(&mut self.context(key), asked, request, replaced) {
             Some(setup) => self.put_back(key, Call::Setup(setup)),
             None => self.core.calls.release(key),
         }
@@ -182,9 +169,7 @@ impl<'t> Turn<'_, 't> {
     /// the dialog.
     fn begin_replacement<'m>(
         &mut self,
-        server: ServerId,
-        received: &Received<'t>,
-        message: &Message<'t>,
+        asked: Asked<'_>,
         request: &Request<'_>,
         replaces: &Replaces<'m>,
     ) -> Option<Agent<'m>> {
@@ -196,34 +181,34 @@ impl<'t> Turn<'_, 't> {
             if elsewhere.is_none() {
                 // §3: no match is a 481.
                 let status = self.core.status_of_missing(tag.unwrap_or_default());
-                self.answer(server, message, received.flow, status);
+                self.answer(asked, status);
             }
             return elsewhere;
         };
         // §3, §8: who replaces must prove himself as who calls; the tags, which nobody can guess, name his place.
-        let who = caller::identify(&mut self.context(Key::NONE), received, server, message, request)?;
+        let who = caller::identify(&mut self.context(Key::NONE), asked, request)?;
         if who == Who::Stranger {
-            self.answer(server, message, received.flow, StatusCode::FORBIDDEN);
+            self.answer(asked, StatusCode::FORBIDDEN);
             return None;
         }
         self.with_call(key, |call, ctx| match call {
             Call::Established(established) => {
-                established.handle_replacement(ctx, server, received.flow, message, replaces);
+                established.handle_replacement(ctx, asked, replaces);
             }
             Call::Setup(_) => {
                 let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
-                ctx.respond(server, message, received.flow, &NewResponse::new(status, b""));
+                ctx.respond(asked, &NewResponse::new(status, b""));
             }
         });
         None
     }
 
-    fn begin_relay(&mut self, server: ServerId, received: &Received<'t>, message: &Message<'t>, request: &Request<'_>) {
+    fn begin_relay(&mut self, asked: Asked<'_>, request: &Request<'_>) {
         if self.core.relays.len() >= self.core.settings.max_relays as usize {
-            return refuse_overloaded(&mut self.context(Key::NONE), server, message, received.flow);
+            return refuse_overloaded(&mut self.context(Key::NONE), asked);
         }
         let key = self.core.relays.reserve();
-        let relay = Relay::begin(&mut self.context(Key::NONE), key, received, server, message, request);
+        let relay = Relay::begin(&mut self.context(Key::NONE), key, asked, request);
         match relay.filter(|relay| !relay.is_over()) {
             Some(relay) => self.core.relays.put(key, relay),
             None => self.core.relays.release(key),
@@ -231,14 +216,14 @@ impl<'t> Turn<'_, 't> {
     }
 
     /// The proxy asks whether scripts run here: one that does nothing but respond.
-    fn probe(&mut self, server: ServerId, message: &Message<'_>, flow: Flow) {
-        setup::probe(&mut self.context(Key::NONE), server, message, flow);
+    fn probe(&mut self, asked: Asked<'_>) {
+        setup::probe(&mut self.context(Key::NONE), asked);
     }
 
     /// §9.2: the CANCEL is answered 200 where there is something to cancel, whatever comes of it.
-    fn handle_cancel(&mut self, server: ServerId, invite: Option<ServerId>, message: &Message<'_>, flow: Flow) {
+    fn handle_cancel(&mut self, asked: Asked<'_>, invite: Option<ServerId>) {
         let Some(invite) = invite else {
-            return self.answer(server, message, flow, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+            return self.answer(asked, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
         };
         let user = self.core.transactions.server_user(invite);
         // §9.2: the To tag of the 200 is that of the INVITE's responses.
@@ -251,7 +236,7 @@ impl<'t> Turn<'_, 't> {
         };
         let tag = tag.map_or(b"0".to_vec(), |tag| self.core.tag_text(tag));
         let mut ctx = self.context(Key::NONE);
-        ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, &tag));
+        ctx.respond(asked, &NewResponse::new(StatusCode::OK, &tag));
         match user {
             Some(User::Caller(key)) => self.with_setup(key, |setup, ctx| setup.cancelled(ctx)),
             Some(User::Passing(key, no)) => {
@@ -261,13 +246,9 @@ impl<'t> Turn<'_, 't> {
         }
     }
 
-    fn handle_ack(&mut self, server: Option<ServerId>, message: &Message<'_>, flow: Flow) {
-        let Some(server) = server else {
-            self.core.counters.strays += 1;
-            return;
-        };
-        if let Some(User::Caller(key) | User::Passing(key, _)) = self.core.transactions.server_user(server) {
-            self.with_established(key, |established, ctx| established.handle_ack(ctx, server, flow, message));
+    fn handle_ack(&mut self, asked: Asked<'_>) {
+        if let Some(User::Caller(key) | User::Passing(key, _)) = self.core.transactions.server_user(asked.server) {
+            self.with_established(key, |established, ctx| established.handle_ack(ctx, asked));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     inside::reason_of,
     leg::{Leg, LegState},
     passing,
-    shared::{Context, reparse},
+    shared::{Asked, Context, reparse},
     transfer::Transfer,
 };
 use agent::{Flow, Now, Ticket};
@@ -121,50 +121,37 @@ impl Established {
     }
 
     /// Takes a request inside one of the dialogs.
-    pub fn handle_request(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-        request: &Request<'_>,
-    ) {
+    pub fn handle_request(&mut self, ctx: &mut Context<'_, '_>, asked: Asked<'_>, request: &Request<'_>) {
         let side = self.bridge.side_of(request);
         if side.is_some() && matches!(self.state, State::Ended { .. }) && request.method == Method::Bye {
-            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, b""));
+            return ctx.respond(asked, &NewResponse::new(StatusCode::OK, b""));
         }
         let side = side.filter(|_| matches!(self.state, State::Up));
         let Some(side) = side else {
             let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
-            return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+            return ctx.respond(asked, &NewResponse::new(status, b""));
         };
-        let then = self.bridge.handle_request(ctx, side, server, flow, message, request);
+        let then = self.bridge.handle_request(ctx, side, asked, request);
         self.keep_moved(ctx);
         match then {
-            Then::Bye => self.handle_bye(ctx, side, server, flow, message),
-            Then::Transfer => self.handle_refer(ctx, side, server, flow, message),
+            Then::Bye => self.handle_bye(ctx, side, asked),
+            Then::Transfer => self.handle_refer(ctx, side, asked),
             Then::Replaced(_) | Then::Gone | Then::Nothing => {}
         }
     }
 
     /// §15.1.2: the call is over. The other end gets a BYE at once, this one its answer when the journal has the CDRs.
-    fn handle_bye(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        side: Side,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-    ) {
+    fn handle_bye(&mut self, ctx: &mut Context<'_, '_>, side: Side, asked: Asked<'_>) {
         if self.has_left(side) {
-            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, b""));
+            return ctx.respond(asked, &NewResponse::new(StatusCode::OK, b""));
         }
         if self.outlives_referrer(ctx, side) {
             let ticket = self.keep(ctx);
-            return self.answer_behind(ctx, ticket, server, flow, message);
+            return self.answer_behind(ctx, ticket, asked);
         }
         self.abandon_transfer(ctx);
-        let reason = message.value(sip::HeaderName::Reason).map(|reason| String::from_utf8_lossy(reason).into_owned());
+        let reason =
+            asked.message.value(sip::HeaderName::Reason).map(|reason| String::from_utf8_lossy(reason).into_owned());
         let knows = [Side::Near, Side::Far].map(|each| each == side || self.has_left(each));
         if !self.has_left(side.other()) {
             self.bridge.bye(ctx, side.other(), reason.as_deref());
@@ -172,20 +159,14 @@ impl Established {
         let [mut near, mut far] = [EndedBy::OtherLeg; 2];
         *(if side == Side::Near { &mut near } else { &mut far }) = EndedBy::Peer;
         let ticket = self.close(ctx, [near, far], knows, "");
-        self.answer_behind(ctx, ticket, server, flow, message);
+        self.answer_behind(ctx, ticket, asked);
         self.state = State::Over;
     }
 
     /// Answers a BYE when the journal has what it means.
-    fn answer_behind(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        ticket: Ticket,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-    ) {
+    fn answer_behind(&mut self, ctx: &mut Context<'_, '_>, ticket: Ticket, asked: Asked<'_>) {
         ctx.wait_for(ticket);
+        let Asked { server, flow, message } = asked;
         self.byes.push(Bye { ticket, server, flow, octets: message.bytes().into() });
     }
 
@@ -226,7 +207,8 @@ impl Established {
     /// The journal has what was given to it up to that ticket.
     pub fn handle_settled(&mut self, ctx: &mut Context<'_, '_>, up_to: Ticket) {
         for bye in self.byes.extract_if(.., |bye| bye.ticket <= up_to) {
-            ctx.respond(bye.server, &reparse(&bye.octets), bye.flow, &NewResponse::new(StatusCode::OK, b""));
+            let asked = Asked { server: bye.server, flow: bye.flow, message: &reparse(&bye.octets) };
+            ctx.respond(asked, &NewResponse::new(StatusCode::OK, b""));
         }
     }
 
@@ -245,8 +227,8 @@ impl Established {
     }
 
     /// Takes the ACK for a 2xx.
-    pub fn handle_ack(&mut self, ctx: &mut Context<'_, '_>, server: ServerId, flow: Flow, message: &Message<'_>) {
-        self.bridge.handle_ack(ctx, server, flow, message);
+    pub fn handle_ack(&mut self, ctx: &mut Context<'_, '_>, asked: Asked<'_>) {
+        self.bridge.handle_ack(ctx, asked);
         self.keep_moved(ctx);
     }
 

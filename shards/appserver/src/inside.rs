@@ -4,14 +4,14 @@ use crate::{
     bridge::End,
     headers,
     leg::body_of,
-    shared::{Context, User},
+    shared::{Asked, Context, User},
 };
 use agent::Flow;
 use dialog::{Body, Field, NewResponse, TimerSettings};
 use dialplan::Refer;
 use sip::{HeaderName, Message, Method, StartLine};
 use std::borrow::Cow;
-use transaction::{ClientId, ServerId};
+use transaction::ClientId;
 
 /// Writes a request like `message` into the dialog of `end` and sends it.
 #[expect(clippy::too_many_arguments, reason = "a request as it came, and what is made of it")]
@@ -80,14 +80,8 @@ pub(crate) fn accepted_fields(accepted: Option<dialog::Accepted>, value: &mut Ve
 }
 
 /// 422 with Min-SE (RFC 4028 §6).
-pub(crate) fn refuse_interval(
-    ctx: &mut Context<'_, '_>,
-    server: ServerId,
-    flow: Flow,
-    message: &Message<'_>,
-    too_small: dialog::TooSmall,
-) {
+pub(crate) fn refuse_interval(ctx: &mut Context<'_, '_>, asked: Asked<'_>, too_small: dialog::TooSmall) {
     let least = too_small.0.to_string();
     let fields = [Field::own(HeaderName::MinSe, least.as_bytes())];
-    ctx.respond(server, message, flow, &NewResponse { fields: &fields, ..NewResponse::new(too_small.response(), b"") });
+    ctx.respond(asked, &NewResponse { fields: &fields, ..NewResponse::new(too_small.response(), b"") });
 }

@@ -8,7 +8,7 @@ use crate::{
     bridge::{Bridge, End, Side, Then},
     headers,
     inside::{accepted_fields, mangled, reason_of, refuse_interval, timer_settings, write_inside},
-    shared::{Context, User, reparse},
+    shared::{Asked, Context, User, reparse},
 };
 use agent::{Flow, Now};
 use dialog::{DialogState, Field, NewResponse, SessionTimer, refreshes_target, retry_after_secs};
@@ -49,14 +49,11 @@ pub(crate) enum Stage {
 
 impl Bridge {
     /// Writes the request into the other dialog.
-    #[expect(clippy::too_many_arguments, reason = "a request as it came, and what is made of it")]
     pub fn pass(
         &mut self,
         ctx: &mut Context<'_, '_>,
         side: Side,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
+        asked: Asked<'_>,
         method: Method<'_>,
         kind: Kind,
         more: &[Field<'_>],
@@ -65,17 +62,18 @@ impl Bridge {
             // He has left, and somebody else is about to take his place: an offer may be made to him then.
             let pending = kind != Kind::Other;
             let status = if pending { StatusCode::REQUEST_PENDING } else { StatusCode::TEMPORARILY_UNAVAILABLE };
-            return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+            return ctx.respond(asked, &NewResponse::new(status, b""));
         }
         if self.passing.len() >= usize::from(ctx.core.settings.max_passing) {
-            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::SERVICE_UNAVAILABLE, b""));
+            return ctx.respond(asked, &NewResponse::new(StatusCode::SERVICE_UNAVAILABLE, b""));
         }
         if matches!(method, Method::Invite | Method::Update)
-            && let Err(too_small) = timer_settings(ctx).accept(message)
+            && let Err(too_small) = timer_settings(ctx).accept(asked.message)
         {
-            return refuse_interval(ctx, server, flow, message, too_small);
+            return refuse_interval(ctx, asked, too_small);
         }
         let no = self.number();
+        let Asked { server, flow, message } = asked;
         ctx.core.transactions.set_user(server, User::Passing(ctx.key, no));
         ctx.core.transactions.trying(ctx.now, server, message, ctx.out);
         let mangle_from = self.mangle.then_some(flow);
@@ -83,7 +81,7 @@ impl Bridge {
         let end = self.end_mut(side.other());
         let sent = write_inside(ctx, end, message, method, refer, mangle_from, more, User::Passing(ctx.key, no));
         let Some((client, cseq)) = sent else {
-            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::SERVICE_UNAVAILABLE, b""));
+            return ctx.respond(asked, &NewResponse::new(StatusCode::SERVICE_UNAVAILABLE, b""));
         };
         ctx.core.counters.passed += 1;
         let stage = Stage::Waiting { server, flow, client };
@@ -132,17 +130,12 @@ impl Bridge {
         let request = std::mem::take(&mut passing.request);
         let replacement = passing.replacement.as_ref();
         let tag = replacement.map_or(Vec::new(), |end| end.dialog.local_tag().to_vec());
-        let asked = reparse(&request);
-        let method = asked.request().map_or(Method::Info, |request| request.method);
+        let asked = Asked { server, flow: came_on, message: &reparse(&request) };
+        let method = asked.message.request().map_or(Method::Info, |request| request.method);
         if status.is_provisional() {
             if is_invite && status > StatusCode::TRYING {
                 let fields: Vec<_> = headers::passing(message, true).collect();
-                ctx.respond(
-                    server,
-                    &asked,
-                    came_on,
-                    &NewResponse { fields: &fields, ..NewResponse::new(status, &tag) },
-                );
+                ctx.respond(asked, &NewResponse { fields: &fields, ..NewResponse::new(status, &tag) });
             }
             self.passing[at].request = request;
             return Then::Nothing;
@@ -152,7 +145,7 @@ impl Bridge {
         let mut value = Vec::new();
         let mut body = Vec::new();
         if matches!(method, Method::Invite | Method::Update) && is_success {
-            let accepted = timer_settings(ctx).accept(&asked).ok().flatten();
+            let accepted = timer_settings(ctx).accept(asked.message).ok().flatten();
             fields.extend(accepted_fields(accepted, &mut value));
             // RFC 4028 §7.2, §9: what these 2xx do not speak of is no more.
             let timer = accepted.map(|accepted| SessionTimer::accepted(ctx.now, accepted));
@@ -166,14 +159,14 @@ impl Bridge {
         if refreshes_target(method) && is_success {
             // RFC 6141 §4.3: both targets move as the request is accepted.
             if tag.is_empty() {
-                self.has_moved |= self.end_mut(from).follow_target(&asked, came_on);
+                self.has_moved |= self.end_mut(from).follow_target(asked.message, asked.flow);
             }
             self.has_moved |= self.end_mut(from.other()).follow_target(message, flow);
         }
         let body = mangled(message, self.mangle.then_some(flow), &mut body);
         if is_success && self.passing[at].kind != Kind::Other {
             let mut offer = Vec::new();
-            let offer = mangled(&asked, self.mangle.then_some(came_on), &mut offer);
+            let offer = mangled(asked.message, self.mangle.then_some(asked.flow), &mut offer);
             let has_changed = self.end_mut(from.other()).tell(offer) | self.requester(at).tell(body);
             self.has_moved |= has_changed;
         }
@@ -185,7 +178,7 @@ impl Bridge {
             _ => (status, reason_of(message)),
         };
         let response = NewResponse { reason: &reason, fields: &fields, body, ..NewResponse::new(told, &tag) };
-        ctx.respond(server, &asked, came_on, &response);
+        ctx.respond(asked, &response);
         if is_invite && is_success {
             self.passing[at].stage = Stage::Succeeded { server };
             if let Some(end) = self.passing[at].replacement.take() {
@@ -229,20 +222,13 @@ impl Bridge {
     }
 
     /// Passes an INVITE whose sender is to take the place of the peer of `side`, as a re-INVITE to the other one.
-    pub fn pass_replacement(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        side: Side,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-        end: End,
-    ) {
+    pub fn pass_replacement(&mut self, ctx: &mut Context<'_, '_>, side: Side, asked: Asked<'_>, end: End) {
         if let Some((status, _)) = self.conflict(ctx, side, Kind::Invite) {
-            return ctx.respond(server, message, flow, &NewResponse::new(status, end.dialog.local_tag()));
+            return ctx.respond(asked, &NewResponse::new(status, end.dialog.local_tag()));
         }
-        self.pass(ctx, side, server, flow, message, Method::Invite, Kind::Invite, &[]);
-        let is_it = |passing: &&mut Passing| matches!(passing.stage, Stage::Waiting { server: s, .. } if s == server);
+        self.pass(ctx, side, asked, Method::Invite, Kind::Invite, &[]);
+        let is_it =
+            |passing: &&mut Passing| matches!(passing.stage, Stage::Waiting { server, .. } if server == asked.server);
         if let Some(passing) = self.passing.iter_mut().find(is_it) {
             passing.replacement = Some(Box::new(end));
         }
@@ -253,10 +239,10 @@ impl Bridge {
         let Some(at) = self.find(no) else { return Then::Nothing };
         let Stage::Waiting { server, flow, .. } = self.passing[at].stage else { return Then::Nothing };
         let passing = self.passing.remove(at);
-        let asked = reparse(&passing.request);
-        ctx.respond(server, &asked, flow, &NewResponse::new(status, b""));
+        let asked = Asked { server, flow, message: &reparse(&passing.request) };
+        ctx.respond(asked, &NewResponse::new(status, b""));
         let ends_call =
-            matches!(asked.request(), Ok(request) if matches!(request.method, Method::Invite | Method::Update));
+            matches!(asked.message.request(), Ok(request) if matches!(request.method, Method::Invite | Method::Update));
         if ends_call { Then::Gone } else { Then::Nothing }
     }
 
@@ -272,12 +258,12 @@ impl Bridge {
     }
 
     /// Passes the ACK for a 2xx (§13.2.2.4).
-    pub fn handle_ack(&mut self, ctx: &mut Context<'_, '_>, server: ServerId, flow: Flow, message: &Message<'_>) {
-        let waits = |passing: &Passing| matches!(passing.stage, Stage::Succeeded { server: s } if s == server);
+    pub fn handle_ack(&mut self, ctx: &mut Context<'_, '_>, asked: Asked<'_>) {
+        let waits = |passing: &Passing| matches!(passing.stage, Stage::Succeeded { server } if server == asked.server);
         let Some(at) = self.passing.iter().position(waits) else { return };
         let (from, cseq) = (self.passing[at].from, self.passing[at].cseq);
         let mut body = Vec::new();
-        let body = mangled(message, self.mangle.then_some(flow), &mut body);
+        let body = mangled(asked.message, self.mangle.then_some(asked.flow), &mut body);
         let ack = self.acknowledge(ctx, from.other(), cseq, body);
         self.has_moved |= self.end_mut(from.other()).tell(body);
         if body.is_some() {
@@ -338,7 +324,7 @@ impl Bridge {
 pub(crate) fn refuse(ctx: &mut Context<'_, '_>, passing: Vec<Passing>) {
     for passing in passing {
         let Stage::Waiting { server, flow, .. } = passing.stage else { continue };
-        let asked = reparse(&passing.request);
-        ctx.respond(server, &asked, flow, &NewResponse::new(StatusCode::REQUEST_TERMINATED, b""));
+        let asked = Asked { server, flow, message: &reparse(&passing.request) };
+        ctx.respond(asked, &NewResponse::new(StatusCode::REQUEST_TERMINATED, b""));
     }
 }

@@ -7,13 +7,12 @@
 use crate::{
     bridge::{Bridge, End, Side, Then},
     inside::{accepted_fields, refuse_interval, timer_settings},
-    shared::{Context, User},
+    shared::{Asked, Context, User},
 };
 use agent::Flow;
 use dialog::{Body, Due, Field, NewResponse, SessionTimer, min_se_of};
 use sip::{HeaderName, Message, Method, Response, StatusCode};
 use std::time::Duration;
-use transaction::ServerId;
 
 /// Octets of the longest description that is kept to be sent again.
 const MAX_TOLD_OCTETS: usize = 16 * 1024;
@@ -58,27 +57,15 @@ fn can_be_repeated(body: &Body<'_>) -> bool {
 
 impl Bridge {
     /// An UPDATE without an offer only refreshes the session of its own dialog (RFC 4028 §7.4).
-    pub fn refresh_session(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        side: Side,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-    ) {
+    pub fn refresh_session(&mut self, ctx: &mut Context<'_, '_>, side: Side, asked: Asked<'_>) {
         let end = self.end_mut(side);
-        match timer_settings(ctx).accept(message) {
-            Err(too_small) => refuse_interval(ctx, server, flow, message, too_small),
+        match timer_settings(ctx).accept(asked.message) {
+            Err(too_small) => refuse_interval(ctx, asked, too_small),
             Ok(accepted) => {
-                let has_moved = end.follow_target(message, flow);
+                let has_moved = end.follow_target(asked.message, asked.flow);
                 let mut value = Vec::new();
                 let fields = accepted_fields(accepted, &mut value);
-                ctx.respond(
-                    server,
-                    message,
-                    flow,
-                    &NewResponse { fields: &fields, ..NewResponse::new(StatusCode::OK, b"") },
-                );
+                ctx.respond(asked, &NewResponse { fields: &fields, ..NewResponse::new(StatusCode::OK, b"") });
                 end.timer = accepted.map(|accepted| SessionTimer::accepted(ctx.now, accepted));
                 self.has_moved |= has_moved;
             }

@@ -7,10 +7,10 @@ use crate::{
     best::Failure,
     caller::{self, Who},
     hidden,
-    shared::{Asker, Context, RelayKey, User, reparse, user_agent},
+    shared::{Asked, Asker, Context, RelayKey, User, reparse, user_agent},
     slab::Timed,
 };
-use agent::{AppBranch, Flow, PLACEHOLDER, Received, Way};
+use agent::{AppBranch, Flow, PLACEHOLDER, Way};
 use dialog::NewResponse;
 use sip::{Address, HeaderName, Message, Method, Octets, Request, StatusCode, Uri, write};
 use std::{collections::VecDeque, time::Duration};
@@ -52,17 +52,10 @@ enum Whither {
 
 impl Relay {
     /// Begins to relay a request. None where it has been answered already.
-    pub fn begin(
-        ctx: &mut Context<'_, '_>,
-        key: RelayKey,
-        received: &Received<'_>,
-        server: ServerId,
-        message: &Message<'_>,
-        request: &Request<'_>,
-    ) -> Option<Self> {
-        let flow = received.flow;
+    pub fn begin(ctx: &mut Context<'_, '_>, key: RelayKey, asked: Asked<'_>, request: &Request<'_>) -> Option<Self> {
+        let Asked { server, flow, message } = asked;
         let refuse = |ctx: &mut Context<'_, '_>, status| {
-            ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+            ctx.respond(asked, &NewResponse::new(status, b""));
             None
         };
         if request.max_forwards == Some(0) {
@@ -72,7 +65,7 @@ impl Relay {
         let whither = match hidden::target_of(ctx, request) {
             Some(target) => target.map(Whither::Peer),
             None => {
-                let who = caller::identify(ctx, received, server, message, request)?;
+                let who = caller::identify(ctx, asked, request)?;
                 whither(ctx, &who, request)
             }
         };
@@ -198,8 +191,8 @@ impl Relay {
         if let Some((_, octets)) = self.best.take() {
             return self.respond(ctx, &octets, b"");
         }
-        let message = reparse(&self.request);
-        ctx.respond(self.server, &message, self.flow, &NewResponse::new(StatusCode::TEMPORARILY_UNAVAILABLE, b""));
+        let asked = Asked { server: self.server, flow: self.flow, message: &reparse(&self.request) };
+        ctx.respond(asked, &NewResponse::new(StatusCode::TEMPORARILY_UNAVAILABLE, b""));
         self.is_over = true;
     }
 
@@ -300,12 +293,12 @@ fn put_lines(message: &Message<'_>, contact: &[u8], out: &mut impl Octets) {
 }
 
 /// Answers an OPTIONS that asks this server itself (RFC 3261 §11.2).
-pub(crate) fn answer_options(ctx: &mut Context<'_, '_>, server: ServerId, message: &Message<'_>, flow: Flow) {
-    let allow = crate::headers::allow(message, dialplan::Refer::Pass);
+pub(crate) fn answer_options(ctx: &mut Context<'_, '_>, asked: Asked<'_>) {
+    let allow = crate::headers::allow(asked.message, dialplan::Refer::Pass);
     let fields = [
         dialog::Field::own(HeaderName::Allow, allow.as_bytes()),
         dialog::Field::own(HeaderName::Supported, b"100rel, timer, replaces"),
     ];
     let response = NewResponse { fields: &fields, ..NewResponse::new(StatusCode::OK, b"") };
-    ctx.respond(server, message, flow, &response);
+    ctx.respond(asked, &response);
 }

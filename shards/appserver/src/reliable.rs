@@ -6,9 +6,8 @@
 use crate::{
     bridge::{Bridge, Side},
     passing::Kind,
-    shared::{Context, User},
+    shared::{Asked, Context, User},
 };
-use agent::Flow;
 use dialog::{Acknowledging, Field, NewResponse, RAck, Reliable, Resend};
 use sip::{CSeq, HeaderName, Message, Method, StatusCode};
 use std::{collections::VecDeque, time::Duration};
@@ -78,30 +77,24 @@ pub(crate) enum Repeated {
 
 impl Bridge {
     /// Takes the caller's PRACK.
-    pub(crate) fn handle_prack(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-    ) {
-        let rack = message.value(HeaderName::RAck).and_then(|value| RAck::parse(value).ok());
+    pub(crate) fn handle_prack(&mut self, ctx: &mut Context<'_, '_>, asked: Asked<'_>) {
+        let rack = asked.message.value(HeaderName::RAck).and_then(|value| RAck::parse(value).ok());
         let near = self.reliability.as_mut().and_then(|reliability| reliability.near.as_mut());
         let acknowledged = rack.zip(near).is_some_and(|(rack, near)| near.acknowledge(&rack).is_ok());
         if !acknowledged {
             let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
-            return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+            return ctx.respond(asked, &NewResponse::new(status, b""));
         }
         let rack = self.reliability.as_mut().and_then(|r| Some(rack_value(r.passes.take()?, r.invite)));
-        let has_body = !message.body().is_empty();
+        let has_body = !asked.message.body().is_empty();
         if let Some(rack) = rack {
             let kind = if has_body { Kind::Offer } else { Kind::Other };
             let more = [Field::own(HeaderName::RAck, &rack)];
-            return self.pass(ctx, Side::Near, server, flow, message, Method::Prack, kind, &more);
+            return self.pass(ctx, Side::Near, asked, Method::Prack, kind, &more);
         }
         // The far end has not sent this response reliably: to it there is nothing to acknowledge, and no place for an offer.
         let status = if has_body { StatusCode::NOT_ACCEPTABLE_HERE } else { StatusCode::OK };
-        ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+        ctx.respond(asked, &NewResponse::new(status, b""));
     }
 
     /// Acknowledges a far response for a caller who cannot.

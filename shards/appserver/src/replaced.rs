@@ -5,48 +5,39 @@ use crate::{
     bridge::{End, Side},
     cdr::{Ended, Facts, Texts},
     established::{Established, State},
-    shared::Context,
+    shared::{Asked, Context},
 };
-use agent::Flow;
 use dialog::{Dialog, NewResponse, Replaces, allows};
-use sip::{Message, Method, StatusCode};
+use sip::{Method, StatusCode};
 use store::{EndedBy, LegDirection};
-use transaction::ServerId;
 
 impl Established {
     /// Takes an INVITE that is to take the place of one of the peers (RFC 3891).
-    pub fn handle_replacement(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-        replaces: &Replaces<'_>,
-    ) {
+    pub fn handle_replacement(&mut self, ctx: &mut Context<'_, '_>, asked: Asked<'_>, replaces: &Replaces<'_>) {
         if !matches!(self.state, State::Up) {
             // §3: it has just ended.
             let response = NewResponse::new(StatusCode::DECLINE, b"");
-            return ctx.respond(server, message, flow, &response);
+            return ctx.respond(asked, &response);
         }
         let named = |side: &Side| replaces.names(&self.bridge.end(*side).dialog) == Some(dialog::End::Local);
         let Some(side) = [Side::Near, Side::Far].into_iter().find(named) else {
             let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
-            return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+            return ctx.respond(asked, &NewResponse::new(status, b""));
         };
         let number = ctx.core.mint.draw();
         let tag = ctx.core.tag_text(number);
         let fit = replaces
             .check(&self.bridge.end(side).dialog)
-            .and_then(|()| Dialog::uas(message, &tag, flow.transport).map_err(|fault| fault.response()));
+            .and_then(|()| Dialog::uas(asked.message, &tag, asked.flow.transport).map_err(|fault| fault.response()));
         let dialog = match fit {
             Ok(dialog) => dialog,
             Err(status) => {
-                return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+                return ctx.respond(asked, &NewResponse::new(status, b""));
             }
         };
-        let way = way_back(flow, &dialog);
-        let end = End::new(dialog, way, allows(message, Method::Update));
-        self.bridge.pass_replacement(ctx, side, server, flow, message, end);
+        let way = way_back(asked.flow, &dialog);
+        let end = End::new(dialog, way, allows(asked.message, Method::Update));
+        self.bridge.pass_replacement(ctx, side, asked, end);
     }
 
     /// The peer of a side is another one now: his leg has a record of its own, and so has the call a new one.

@@ -12,15 +12,15 @@ use crate::{
     leg::{LegState, Whom},
     reliable::Repeated,
     ring::Todo,
-    shared::{Context, User, reparse},
+    shared::{Asked, Context, User, reparse},
 };
-use agent::{Agent, Flow, Received, Ticket, Way};
+use agent::{Agent, Flow, Ticket, Way};
 use dialog::{Contact, Dialog, Field, NewResponse};
 use dialplan::{DialResult, Plan, Step};
 use sip::{HeaderName, Message, Request, Response, StatusCode};
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 use store::{CallEnd, EndedBy, LegDirection, put_call_end};
-use transaction::{ClientId, ServerId};
+use transaction::ClientId;
 
 /// The extensions that an INVITE may require of us (RFC 3261 §8.2.2.3).
 const EXTENSIONS: [&str; 3] = ["100rel", "timer", "replaces"];
@@ -30,18 +30,16 @@ impl Setup {
     /// `replaced`. None where it has been answered already.
     pub fn begin(
         ctx: &mut Context<'_, '_>,
-        received: &Received<'_>,
-        server: ServerId,
-        message: &Message<'_>,
+        asked: Asked<'_>,
         request: &Request<'_>,
         replaced: Option<Agent<'_>>,
     ) -> Option<Box<Self>> {
-        let flow = received.flow;
+        let Asked { server, flow, message } = asked;
         let unknown = message.tokens(HeaderName::Require).filter(|t| !EXTENSIONS.iter().any(|e| e.as_bytes() == *t));
         let unknown: Vec<_> = unknown.map(|tag| Field::own(HeaderName::Unsupported, tag)).collect();
         if !unknown.is_empty() {
             let response = NewResponse { fields: &unknown, ..NewResponse::new(StatusCode::BAD_EXTENSION, b"") };
-            ctx.respond(server, message, flow, &response);
+            ctx.respond(asked, &response);
             return None;
         }
         let tag = ctx.core.mint.draw();
@@ -50,15 +48,15 @@ impl Setup {
             Err(fault) => {
                 let (status, reason) = (fault.response(), fault.to_string());
                 let response = NewResponse { reason: &reason, ..NewResponse::new(status, b"") };
-                ctx.respond(server, message, flow, &response);
+                ctx.respond(asked, &response);
                 return None;
             }
         };
         if let Err(too_small) = inside::timer_settings(ctx).accept(message) {
-            inside::refuse_interval(ctx, server, flow, message, too_small);
+            inside::refuse_interval(ctx, asked, too_small);
             return None;
         }
-        let who = caller::identify(ctx, received, server, message, request)?;
+        let who = caller::identify(ctx, asked, request)?;
         let routed = match replaced {
             None => caller::route(ctx, &who, message, request),
             Some(Agent { name, shard }) => caller::replacer(&who)
@@ -70,7 +68,7 @@ impl Setup {
             Err(failure) => {
                 ctx.core.counters.failed += 1;
                 let response = NewResponse { reason: failure.reason(), ..NewResponse::new(failure.status, b"") };
-                ctx.respond(server, message, flow, &response);
+                ctx.respond(asked, &response);
                 return None;
             }
         };
@@ -79,7 +77,7 @@ impl Setup {
             && !ctx.core.count_in(user, ctx.key)
         {
             ctx.core.counters.refused += 1;
-            ctx.respond(server, message, flow, &NewResponse::new(StatusCode::BUSY_HERE, b""));
+            ctx.respond(asked, &NewResponse::new(StatusCode::BUSY_HERE, b""));
             return None;
         }
         ctx.core.counters.calls += 1;
@@ -161,7 +159,7 @@ impl Setup {
         let reason = failure.reason();
         let response = NewResponse { reason, contact, fields: &fields, ..NewResponse::new(status, &tag) };
         match self.caller.server {
-            Some(server) => ctx.respond(server, &invite, self.caller.flow, &response),
+            Some(server) => ctx.respond(Asked { server, flow: self.caller.flow, message: &invite }, &response),
             None => self.tell_referrer(ctx, status, reason),
         }
         self.close_caller(ctx, by, status.get(), reason);
@@ -206,7 +204,8 @@ impl Setup {
         }
         ctx.core.counters.cancelled += 1;
         if let Some(server) = self.caller.server {
-            ctx.respond(server, &invite, self.caller.flow, &NewResponse::new(status, &tag));
+            let asked = Asked { server, flow: self.caller.flow, message: &invite };
+            ctx.respond(asked, &NewResponse::new(status, &tag));
         }
         self.close_caller(ctx, EndedBy::Peer, status.get(), status.reason());
     }
@@ -225,24 +224,17 @@ impl Setup {
     }
 
     /// Takes a request inside one of the early dialogs.
-    pub fn handle_request(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-        request: &Request<'_>,
-    ) {
+    pub fn handle_request(&mut self, ctx: &mut Context<'_, '_>, asked: Asked<'_>, request: &Request<'_>) {
         let found = self.bridges.iter().enumerate().find_map(|(at, early)| Some((at, early.bridge.side_of(request)?)));
         let Some((at, side)) = found else {
             let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
-            return ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+            return ctx.respond(asked, &NewResponse::new(status, b""));
         };
-        match self.bridges[at].bridge.handle_request(ctx, side, server, flow, message, request) {
+        match self.bridges[at].bridge.handle_request(ctx, side, asked, request) {
             Then::Nothing | Then::Gone | Then::Replaced(_) => self.forward_waiting(ctx, at),
-            Then::Transfer => ctx.respond(server, message, flow, &NewResponse::new(StatusCode::DECLINE, b"")),
+            Then::Transfer => ctx.respond(asked, &NewResponse::new(StatusCode::DECLINE, b"")),
             Then::Bye => {
-                ctx.respond(server, message, flow, &NewResponse::new(StatusCode::OK, b""));
+                ctx.respond(asked, &NewResponse::new(StatusCode::OK, b""));
                 let is_answering = matches!(self.state, State::Answering { bridge, .. } if bridge == at);
                 match side {
                     // §15: the caller may end an early dialog so. Ours all stand for one call.
@@ -416,9 +408,9 @@ pub(crate) fn is_probe(request: &Request<'_>) -> bool {
 }
 
 /// Answers a probe by what a script says: 420 where all is well.
-pub(crate) fn probe(ctx: &mut Context<'_, '_>, server: ServerId, message: &Message<'_>, flow: Flow) {
-    let status = run_probe(ctx, message).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR);
-    ctx.respond(server, message, flow, &NewResponse::new(status, b""));
+pub(crate) fn probe(ctx: &mut Context<'_, '_>, asked: Asked<'_>) {
+    let status = run_probe(ctx, asked.message).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR);
+    ctx.respond(asked, &NewResponse::new(status, b""));
 }
 
 fn run_probe(ctx: &mut Context<'_, '_>, message: &Message<'_>) -> Option<StatusCode> {
@@ -445,10 +437,10 @@ fn run_probe(ctx: &mut Context<'_, '_>, message: &Message<'_>) -> Option<StatusC
 }
 
 /// Refuses what has no room, with Retry-After (§21.5.4).
-pub(crate) fn refuse_overloaded(ctx: &mut Context<'_, '_>, server: ServerId, message: &Message<'_>, flow: Flow) {
+pub(crate) fn refuse_overloaded(ctx: &mut Context<'_, '_>, asked: Asked<'_>) {
     ctx.core.counters.refused += 1;
     let secs = ctx.core.settings.retry_after_secs.to_string();
     let fields = [Field::own(HeaderName::RetryAfter, secs.as_bytes())];
     let response = NewResponse { fields: &fields, ..NewResponse::new(StatusCode::SERVICE_UNAVAILABLE, b"") };
-    ctx.respond(server, message, flow, &response);
+    ctx.respond(asked, &response);
 }

@@ -193,6 +193,15 @@ impl Core {
     }
 }
 
+/// A request that has come, and its transaction: of an ACK for a 2xx, that of its INVITE.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'m> {
+    pub server: ServerId,
+    /// The flow it came on.
+    pub flow: Flow,
+    pub message: &'m Message<'m>,
+}
+
 /// The hands of one call in one turn.
 pub(crate) struct Context<'c, 't> {
     pub now: Now,
@@ -209,15 +218,15 @@ impl<'t> Context<'_, 't> {
     }
 
     /// Sends a response in a server transaction. One that names no tag of ours gets a new one where it needs one (§8.2.6.2).
-    pub fn respond(&mut self, server: ServerId, request: &Message<'_>, flow: Flow, response: &NewResponse<'_>) {
-        let is_tagged = || request.request().is_ok_and(|request| request.to.tag.is_some());
+    pub fn respond(&mut self, asked: Asked<'_>, response: &NewResponse<'_>) {
+        let is_tagged = || asked.message.request().is_ok_and(|request| request.to.tag.is_some());
         let needs_tag = response.to_tag.is_empty() && response.status > StatusCode::TRYING && !is_tagged();
         let tag = if needs_tag { crate::mint::tag_text(self.core.mint.draw()) } else { [0; 16] };
         let to_tag = if needs_tag { &tag } else { response.to_tag };
         let response = NewResponse { to_tag, ..*response };
         let mut octets = self.out.draft();
-        response.write(self.ua(), request, flow.peer, &mut octets);
-        self.core.transactions.respond(self.now, server, response.status, octets.into_bump_slice(), self.out);
+        response.write(self.ua(), asked.message, asked.flow.peer, &mut octets);
+        self.core.transactions.respond(self.now, asked.server, response.status, octets.into_bump_slice(), self.out);
     }
 
     /// Sends a request as a client transaction. None where there is no room for it.

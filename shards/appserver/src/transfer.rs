@@ -20,14 +20,13 @@ use crate::{
     passing,
     refresh::after_glare,
     reliable::KeptBody,
-    shared::{CallKey, Context, User},
+    shared::{Asked, CallKey, Context, User},
 };
 use agent::{Agent, Flow};
 use dialog::{Body, Field, NewResponse, Progress, ReferTo, Replaces, SessionTimer};
 use sip::{HeaderName, Message, Method, Octets, Response, StatusCode, Uri};
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 use store::{Direction, EndedBy, LegDirection, put_call};
-use transaction::ServerId;
 
 /// A transfer that goes on, in the call that is transferred.
 pub(crate) struct Transfer {
@@ -56,25 +55,18 @@ impl Transfer {
 
 impl Established {
     /// A REFER that the server is to carry out.
-    pub fn handle_refer(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        side: Side,
-        server: ServerId,
-        flow: Flow,
-        message: &Message<'_>,
-    ) {
-        let Ok(refer_to) = ReferTo::of(message) else {
-            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::BAD_REQUEST, b""));
+    pub fn handle_refer(&mut self, ctx: &mut Context<'_, '_>, side: Side, asked: Asked<'_>) {
+        let Ok(refer_to) = ReferTo::of(asked.message) else {
+            return ctx.respond(asked, &NewResponse::new(StatusCode::BAD_REQUEST, b""));
         };
         if self.transfer.is_some() || refer_to.method() != b"INVITE" {
-            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::DECLINE, b""));
+            return ctx.respond(asked, &NewResponse::new(StatusCode::DECLINE, b""));
         }
         let mut target = Vec::new();
         refer_to.write_target(&mut target);
         let replaces = refer_to.replaces();
         let Ok(parsed) = replaces.as_deref().map(Replaces::parse).transpose() else {
-            return ctx.respond(server, message, flow, &NewResponse::new(StatusCode::BAD_REQUEST, b""));
+            return ctx.respond(asked, &NewResponse::new(StatusCode::BAD_REQUEST, b""));
         };
         // A dialog of ours is replaced where it is, on this shard or elsewhere; any other one at the target, by who has it.
         let place = parsed.filter(|replaces| is_ours(ctx, &target, replaces));
@@ -84,8 +76,8 @@ impl Established {
             None => Whom::Named(dialplan::Target::Uri(String::from_utf8_lossy(&target).into())),
         };
         let replaces = replaces.as_ref().map(|value| String::from_utf8_lossy(value).into_owned());
-        ctx.respond(server, message, flow, &NewResponse::new(StatusCode::ACCEPTED, b""));
-        let refer = message.request().map_or(0, |request| request.cseq.number);
+        ctx.respond(asked, &NewResponse::new(StatusCode::ACCEPTED, b""));
+        let refer = asked.message.request().map_or(0, |request| request.cseq.number);
         let key = ctx.core.calls.reserve();
         self.transfer = Some(Box::new(Transfer {
             referrer: side,
@@ -98,7 +90,7 @@ impl Established {
             join_until: Duration::ZERO,
         }));
         self.notify(ctx, StatusCode::TRYING, StatusCode::TRYING.reason());
-        match self.call_target(ctx, key, side, flow, &target, whom, replaces) {
+        match self.call_target(ctx, key, side, asked.flow, &target, whom, replaces) {
             Some(mut setup) => {
                 let at_once = setup.caller.at_once.take();
                 put_back(
