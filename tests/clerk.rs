@@ -162,6 +162,29 @@ fn long_groups_begin_a_window_apart_and_short_ones_at_once() {
 }
 
 #[test]
+fn a_file_is_made_ready_however_busy_the_journal_is() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let spare = data_dir.path().join("journal/spare");
+    let journal = config::Journal { window_usecs: 0, ..config::Journal::default() };
+    let (clerk, mut shards, table) = start(data_dir.path(), journal, 1);
+    let shard = &mut shards[0];
+    // The first record takes the file that the start has made, and the next file is made meanwhile.
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut longest = 0;
+    while longest < 4 << 20 {
+        assert!(Instant::now() < until, "no file has been made ready; {longest} octets of one");
+        // Something waits whenever a commit ends.
+        for _ in 0..50 {
+            shard.refresh(&table, &aor(1), NOW + 60);
+            shard.push();
+        }
+        longest = longest.max(fs::metadata(&spare).map_or(0, |metadata| metadata.len()));
+    }
+    while shard.wait().0.0 + 1 != shard.next_ticket {}
+    clerk.stop().unwrap();
+}
+
+#[test]
 fn a_hundred_thousand_refreshes_keep_the_journal_short_and_replay_to_the_same_table() {
     const AORS: u64 = 1000;
     const SEGMENT: u64 = 256 << 10;

@@ -1,7 +1,7 @@
 //! The control socket: the operator's command line asks here, one JSON line at a time.
 //!
-//! Its connections are few, short and bounded in every way; a request is handled on a side thread, so that neither a long
-//! listing nor a slow reader holds up a commit.
+//! It has an executor of its own, which a disk that hangs does not stop. Its connections are few, short and bounded in every way; a
+//! request is handled on a side thread, so that a long listing holds up nobody else's.
 
 use super::disk::system_error;
 use super::start::StartError;

@@ -15,6 +15,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use store::journal::{Segment, SegmentHeader, Segments};
 
+/// A group of no more than this is not waited for to grow: the disk writes no less.
+const PAGE_OCTETS: usize = 4096;
+
 /// How long nothing is tried after the disk has refused.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -111,13 +114,13 @@ impl<D: Disk> Journal<D> {
         self.inlets.iter().all(|inlet| inlet.link.batches.is_empty())
     }
 
-    /// Commits what waits in the rings, with a step of compaction behind it, as one group. Tells how long what waited was, or 0
-    /// if it was refused.
-    pub(super) async fn commit(&mut self, now: Instant) -> usize {
+    /// Commits what waits in the rings, with a step of compaction behind it, as one group. True if what waited was more than a
+    /// page and was not refused, and all of it: the next group is to gather for a while.
+    pub(super) async fn commit(&mut self, now: Instant) -> bool {
         let (mut group, batches) = self.gather();
         if !group.is_empty() && self.retry_at.is_some_and(|at| now < at) {
             self.refuse();
-            return 0;
+            return false;
         }
         let records = group.len();
         let news = News::of(&group);
@@ -132,7 +135,7 @@ impl<D: Disk> Journal<D> {
             if let Err(error) = self.append(group).await {
                 self.failed(&error, now).await;
                 self.refuse();
-                return 0;
+                return false;
             }
             self.recovered();
             self.kept.committed(news);
@@ -155,7 +158,7 @@ impl<D: Disk> Journal<D> {
             self.search = self.kept.cdrs.search(search, &self.disk, &self.segments, now).await;
         }
         self.publish();
-        records
+        (PAGE_OCTETS + 1..self.group_octets).contains(&records)
     }
 
     /// Takes whole batches from the rings in turn until the group is full. Gives their records, and how many they are.
@@ -265,7 +268,10 @@ impl<D: Disk> Journal<D> {
         }
         self.segments.rotate();
         if is_new {
-            self.disk.delete(number);
+            // What was there before us is not ours to delete.
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                self.disk.delete(number);
+            }
             self.segments.deleted(number);
         }
     }

@@ -1,4 +1,4 @@
-//! The clerk: one glommio executor per process, on a thread of its own, which owns everything that is not a packet.
+//! The clerk: one glommio executor per process, on a thread of its own, which owns the journal.
 //!
 //! 1. Before any shard runs, [`replay`] reads the journal back, on two threads: bindings into the table, established calls
 //!    for the application servers, and which CDRs the database does not have yet.
@@ -19,7 +19,7 @@
 //! for it.
 #![expect(
     clippy::disallowed_methods,
-    reason = "the clerk is part of the edge: it owns the journal's files and the control socket, and reads the clock"
+    reason = "the clerk is part of the edge: it owns the journal's files, and reads the clock"
 )]
 
 mod cdrs;
@@ -70,11 +70,14 @@ const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 /// side thread for one. The executor wakes this often, so that it does not sleep for long then.
 const BEAT: Duration = Duration::from_millis(20);
 
-/// Side threads: for a request of the control socket, and for what a file system does without io_uring.
+/// Side threads of an executor: the clerk's for what a file system does without io_uring, that of the control socket for a request.
 const SIDE_THREADS: usize = 1;
 
-/// A group of less than a page is not waited for to grow: the disk writes no less.
-const PAGE_OCTETS: usize = 4096;
+/// How long the journal goes on before the executor's other tasks have their turn, and its rings are read.
+const TURN: Duration = Duration::from_millis(1);
+
+/// The shortest sleep. One that has passed when it begins gives nobody a turn.
+const NAP: Duration = Duration::from_micros(20);
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -202,8 +205,8 @@ async fn beat(pause: Duration) {
     }
 }
 
-/// Commits until the clerk is stopped and the rings are empty. Of groups that are longer than a page one begins in each
-/// `window` at most.
+/// Commits until the clerk is stopped and the rings are empty. After a group that is longer than a page, and has left nothing
+/// behind, the next one begins a `window` later at the earliest.
 async fn write<D: disk::Disk>(
     mut journal: Journal<D>,
     window: Duration,
@@ -211,6 +214,7 @@ async fn write<D: disk::Disk>(
     stop: Arc<AtomicBool>,
 ) -> io::Result<()> {
     let doorbell = waker.to_file()?;
+    let mut slept = Instant::now();
     loop {
         waker.prepare_to_sleep();
         let stops = stop.load(Ordering::Acquire);
@@ -220,12 +224,15 @@ async fn write<D: disk::Disk>(
         }
         if !stops && journal.is_idle(Instant::now()) {
             doorbell.read_at(0, size_of::<u64>()).await.map_err(disk::system_error)?;
+            slept = Instant::now();
         }
         waker.stay_awake();
         let began = Instant::now();
-        let octets = journal.commit(began).await;
-        // Even where nothing is left of it: other tasks get to run only when this one sleeps.
-        let gathering = if octets > PAGE_OCTETS { window.saturating_sub(began.elapsed()) } else { Duration::ZERO };
-        glommio::timer::sleep(gathering).await;
+        let is_long = journal.commit(began).await;
+        let gathering = if is_long { window.saturating_sub(began.elapsed()) } else { Duration::ZERO };
+        if gathering > Duration::ZERO || slept.elapsed() >= TURN {
+            glommio::timer::sleep(gathering.max(NAP)).await;
+            slept = Instant::now();
+        }
     }
 }

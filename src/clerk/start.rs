@@ -52,7 +52,7 @@ pub enum StartError {
     #[error("no thread can be started: {0}; raise the limits of tasks and of memory")]
     Thread(std::io::Error),
     /// The thread has ended without a word.
-    #[error("the clerk's thread has died at its start; its panic is on stderr")]
+    #[error("the thread of the journal or of the control socket has died at its start; its panic is on stderr")]
     Died,
 }
 

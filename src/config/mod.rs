@@ -472,7 +472,7 @@ pub struct Journal {
     pub segment_bytes: u64,
     /// The most that one write commits.
     pub group_bytes: u32,
-    /// Commits of more than a page begin no sooner after one another.
+    /// From the beginning of a commit of more than a page to that of the next one, at least.
     pub window_usecs: u32,
     /// Batches of a shard that may wait for the clerk.
     pub queue_batches: u32,

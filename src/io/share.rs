@@ -5,8 +5,8 @@
 //! and it computes no scripts.
 //!
 //! Who runs may finish the slice that it has been granted, so the slices of all our threads are the shortest that there are. But who
-//! has just had more than his part is not let in before the next tick (4 ms at 250 Hz), and a clerk that sleeps and wakes
-//! several times for one commit often has. So a shard whose scripts compute without a pause offers the processor after each of
+//! has just had more than his part is not let in before the next tick (4 ms at 250 Hz), and a clerk that
+//! sleeps and wakes for each commit often has. So a shard whose scripts compute without a pause offers the processor after each of
 //! their slices ([`offer`]).
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The switch of this process: everything that runs, from its start to its end.
 //!
-//! Shards serve SIP, each on a thread of its own ([`crate::shard`]); the clerk keeps the journal and answers the command
-//! line ([`crate::clerk`]); a thread follows the accounts ([`crate::accounts`]); the one that called [`run`] waits for
+//! Shards serve SIP, each on a thread of its own ([`crate::shard`]); the clerk keeps the journal, and another thread answers the
+//! command line ([`crate::clerk`]); a thread follows the accounts ([`crate::accounts`]); the one that called [`run`] waits for
 //! signals. What they share is made here: the table of bindings, that of accounts, the rings between them.
 #![expect(clippy::disallowed_methods, reason = "the edge: it reads the clock once, and starts the threads")]
 
@@ -221,6 +221,8 @@ impl Switch {
             journal: OnceLock::new(),
             shards: links,
         });
+        let control =
+            is_alone.then(|| ControlServer::start(config.data_dir.clone(), Arc::clone(&shared) as _)).transpose()?;
         let settings = clerk::Settings {
             journal: config.journal.clone(),
             core: None,
@@ -228,8 +230,6 @@ impl Switch {
         };
         let clerk = Clerk::start(settings, inlets, clerk_waker, bindings, replayed)?;
         shared.journal.set(clerk.journal_state()).expect("it is set here only");
-        let control =
-            is_alone.then(|| ControlServer::start(config.data_dir.clone(), Arc::clone(&shared) as _)).transpose()?;
         let running = edge.start(cores)?;
         let addresses: Vec<_> = served.iter().flatten().map(|&(_, address)| address).collect();
         for (transport, address) in served.iter().flatten() {
@@ -265,8 +265,9 @@ impl Switch {
     pub fn join(self) -> anyhow::Result<()> {
         let ended = self.running.join().context("a shard has failed");
         // First, so that the directory is ours until the socket has gone from it.
-        self.control.map_or(Ok(()), ControlServer::stop).context("the control socket could not be closed")?;
+        let closed = self.control.map_or(Ok(()), ControlServer::stop).context("the control socket could not be closed");
         self.clerk.stop().context("the journal could not be closed")?;
+        closed?;
         ended?;
         tracing::info!("stopped");
         Ok(())

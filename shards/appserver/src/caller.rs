@@ -129,7 +129,10 @@ pub(crate) fn is_handed(ctx: &Context<'_, '_>, request: &Request<'_>) -> bool {
 /// A Request-URI without what another application server of ours has put into it.
 fn dialled(request: &Request<'_>) -> Box<str> {
     let text = String::from_utf8_lossy(request.uri);
-    match text.match_indices(FORWARDED).find(|&(at, _)| text[..at].ends_with(';')) {
+    match text
+        .match_indices(FORWARDED)
+        .find(|&(at, name)| text[..at].ends_with(';') && text[at + name.len()..].starts_with('='))
+    {
         None => text.into(),
         Some((at, _)) => {
             let end = text[at..].find(';').map_or(text.len(), |end| at + end);

@@ -59,7 +59,7 @@ const COMPACT: &[(u8, &str)] = &[(b's', "Subject"), (b'e', "Content-Encoding"), 
 /// The headers of `message` that go on to the other side.
 pub(crate) fn passing<'b>(message: &Message<'b>, is_invite: bool) -> impl Iterator<Item = Field<'b>> {
     let passes = move |header: &Header<'b>| {
-        if is_ours(header.name) {
+        if never_passes(header.name) {
             return false;
         }
         let name = long_name(header);
@@ -77,7 +77,7 @@ pub(crate) fn with_room<'b>(passing: impl Iterator<Item = Field<'b>>) -> Vec<Fie
 }
 
 /// Those that are in most messages and in neither list: no list is searched for them.
-fn is_ours(name: HeaderName) -> bool {
+fn never_passes(name: HeaderName) -> bool {
     use HeaderName::*;
     matches!(
         name,

@@ -7,7 +7,7 @@ use crate::{
     best::Failure,
     caller::{self, Who},
     hidden,
-    shared::{Asked, Asker, Context, RelayKey, User, reparse, user_agent},
+    shared::{Asked, Context, RelayKey, User, Waiter, reparse, user_agent},
     slab::Timed,
 };
 use agent::{AppBranch, Flow, PLACEHOLDER, Way};
@@ -103,7 +103,7 @@ impl Relay {
                 relay.send(ctx, key);
             }
             Whither::Bindings(aor) => {
-                let id = ctx.query_id(Asker::Relay(key));
+                let id = ctx.query_id(Waiter::Relay(key));
                 if let Some(answer) = ctx.world.ask(ctx.now, id, &Query::Bindings { aor: &aor }) {
                     ctx.core.queries.remove(&id.0);
                     relay.handle_bindings(ctx, key, answer);

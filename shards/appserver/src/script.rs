@@ -5,7 +5,7 @@ use crate::{
     best::Failure,
     call::{Call, RunNo, Setup, State},
     ring::{Script, Todo},
-    shared::{Asker, Context, User},
+    shared::{Context, User, Waiter},
 };
 use agent::Way;
 use dialog::{Body, Field, NewRequest, NewResponse, Party};
@@ -161,7 +161,7 @@ impl Setup {
     }
 
     fn ask(&mut self, ctx: &mut Context<'_, '_>, no: RunNo, query: &Query<'_>) -> Option<Reply> {
-        let id = ctx.query_id(Asker::Run(ctx.key, no));
+        let id = ctx.query_id(Waiter::Run(ctx.key, no));
         let answer = ctx.world.ask(ctx.now, id, query)?;
         ctx.core.queries.remove(&id.0);
         Some(reply(answer))
@@ -288,8 +288,11 @@ fn reply(answer: Answer) -> Reply {
 /// The calls of a user that go on, without the one that asks, which is out of its slot.
 fn current_calls(ctx: &Context<'_, '_>, user: &str) -> Vec<dialplan::Call> {
     let keys = ctx.core.users.get(user).map_or(&[][..], Vec::as_slice);
-    let calls = keys.iter().filter_map(|&key| ctx.core.calls.peek(key));
+    let mut calls: Vec<_> = keys.iter().filter_map(|&key| ctx.core.calls.peek(key)).collect();
+    // Numbers begin with the time.
+    calls.sort_unstable_by_key(|call| call.number());
     calls
+        .into_iter()
         .map(|call| {
             let (facts, callee) = match call {
                 Call::Setup(setup) => (&setup.caller.facts, setup.caller.facts.texts().callee),

@@ -9,7 +9,7 @@ use crate::{
     mint::{Mint, parse_tag},
     plans::Compiled,
     setup,
-    shared::{Asker, ByNumber, Core, Kept, User},
+    shared::{ByNumber, Core, Kept, User, Waiter},
     slab::Slab,
 };
 use agent::{AppToken, Now, Outbox, Received, Seal, Secret, ShardHash, Ticket, Veil};
@@ -191,15 +191,15 @@ impl AppServer {
         let Some(asker) = self.core.queries.remove(&id.0) else { return };
         let mut turn = Turn { now, core: &mut self.core, world, out };
         match asker {
-            Asker::Leg(key, no) => turn.with_setup(key, |setup, ctx| {
+            Waiter::Leg(key, no) => turn.with_setup(key, |setup, ctx| {
                 setup.handle_bindings(ctx, no, answer);
                 setup.work(ctx);
             }),
-            Asker::Run(key, no) => turn.with_setup(key, |setup, ctx| {
+            Waiter::Run(key, no) => turn.with_setup(key, |setup, ctx| {
                 setup.handle_reply(ctx, no, answer);
                 setup.work(ctx);
             }),
-            Asker::Relay(key) => turn.with_relay(key, |relay, ctx| relay.handle_bindings(ctx, key, answer)),
+            Waiter::Relay(key) => turn.with_relay(key, |relay, ctx| relay.handle_bindings(ctx, key, answer)),
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) enum User {
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asker {
+pub(crate) enum Waiter {
     /// A leg, for bindings.
     Leg(CallKey, LegNo),
     /// A plan.
@@ -123,7 +123,7 @@ pub(crate) struct Core {
     /// Tags of dialogs that have ended lately, the newest last.
     pub ended: VecDeque<u64>,
     pub runs: HashMap<RunId, (CallKey, RunNo)>,
-    pub queries: ByNumber<Asker>,
+    pub queries: ByNumber<Waiter>,
     pub asked: u64,
     /// In the order of their tickets.
     pub kept: VecDeque<Kept>,
@@ -178,7 +178,9 @@ impl Core {
     /// Counts a call as `user`'s no longer.
     pub fn count_out(&mut self, user: &Rc<str>, call: CallKey) {
         let Some(calls) = self.users.get_mut(user) else { return };
-        calls.retain(|&other| other != call);
+        if let Some(at) = calls.iter().position(|&other| other == call) {
+            calls.swap_remove(at);
+        }
         if calls.is_empty() {
             self.users.remove(user);
         }
@@ -249,7 +251,7 @@ impl<'t> Context<'_, 't> {
     }
 
     /// A new number for a question.
-    pub fn query_id(&mut self, asker: Asker) -> QueryId {
+    pub fn query_id(&mut self, asker: Waiter) -> QueryId {
         self.core.asked += 1;
         self.core.queries.insert(self.core.asked, asker);
         QueryId(self.core.asked)

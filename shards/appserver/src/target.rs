@@ -8,7 +8,7 @@ use crate::{
     leg::{LegRequest, LegState, Whom},
     ring::{Run, Todo},
     route::{Destination, Dialler},
-    shared::{Asker, Context},
+    shared::{Context, Waiter},
     surroundings::{Answer, Query, Target},
 };
 use agent::{Agent, Way};
@@ -87,7 +87,7 @@ impl Setup {
 
     fn ask_bindings(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, aor: &Rc<str>) {
         self.legs[usize::from(no)].whom = Whom::Bindings(Rc::clone(aor));
-        let id = ctx.query_id(Asker::Leg(ctx.key, no));
+        let id = ctx.query_id(Waiter::Leg(ctx.key, no));
         if let Some(answer) = ctx.world.ask(ctx.now, id, &Query::Bindings { aor }) {
             ctx.core.queries.remove(&id.0);
             self.handle_bindings(ctx, no, answer);

@@ -436,7 +436,9 @@ impl<U: Copy> Transactions<U> {
     /// §17.1.3: by the branch, and by the CSeq method, for a CANCEL has the branch of its INVITE.
     fn find_client(&self, response: &Response<'_>) -> Option<Slot> {
         let branch = AppBranch::parse(response.via.branch?)?;
-        self.find_branch(branch.id, response.cseq.method == Method::Cancel)
+        let slot = self.find_branch(branch.id, response.cseq.method == Method::Cancel)?;
+        let is_invite = matches!(self.clients.get(slot)?.machine, client::Machine::Invite(_));
+        (is_invite == (response.cseq.method == Method::Invite)).then_some(slot)
     }
 
     fn find_branch(&self, id: u64, is_cancel: bool) -> Option<Slot> {

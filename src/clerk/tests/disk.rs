@@ -29,6 +29,8 @@ pub(super) struct Medium {
     pub(super) healthy: usize,
     pub(super) faulty: usize,
     pub(super) written: usize,
+    /// A segment that is there already and is not ours.
+    pub(super) stranger: Option<u64>,
 }
 
 impl File {
@@ -42,6 +44,22 @@ impl Medium {
     /// The segments: their numbers and files.
     pub(super) fn segments(&mut self) -> impl Iterator<Item = (u64, &mut File)> {
         self.files.iter_mut().filter(|(number, _)| **number != SPARE).map(|(&number, file)| (number, file))
+    }
+
+    /// A file that nobody of us has made.
+    pub(super) fn put_stranger(&mut self, number: u64, octets: &[u8]) {
+        let (seen, synced) = (octets.to_vec(), octets.to_vec());
+        self.files.insert(number, File { seen, synced, lost: Vec::new(), is_listed: true });
+        self.stranger = Some(number);
+    }
+
+    /// Fails where there is a file. No file of ours is in the way of another.
+    fn is_free(&self, number: u64) -> io::Result<()> {
+        if self.files.contains_key(&number) {
+            assert_eq!(self.stranger, Some(number), "segment {number} is there already");
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(())
     }
 
     /// Fails if it is time for a fault.
@@ -87,10 +105,10 @@ impl Disk for Rc<RefCell<Medium>> {
         assert_eq!(*file, SPARE);
         let mut medium = self.borrow_mut();
         let fault = medium.operate();
+        medium.is_free(number)?;
         if fault.is_ok() || medium.written.is_multiple_of(2) {
             let spare = medium.files.remove(file).expect("it was made and not removed");
-            let before = medium.files.insert(number, File { is_listed: false, ..spare });
-            assert!(before.is_none(), "segment {number} is there already");
+            medium.files.insert(number, File { is_listed: false, ..spare });
             *file = number;
         }
         fault
@@ -106,9 +124,10 @@ impl Disk for Rc<RefCell<Medium>> {
     async fn create(&self, number: u64) -> io::Result<u64> {
         let mut medium = self.borrow_mut();
         let fault = medium.operate();
+        medium.is_free(number)?;
         // Even an operation that fails may have been carried out.
         if fault.is_ok() || medium.written.is_multiple_of(2) {
-            assert!(medium.files.insert(number, File::default()).is_none(), "segment {number} is there already");
+            medium.files.insert(number, File::default());
         }
         fault.map(|()| number)
     }

@@ -118,6 +118,29 @@ fn groups_go_over_the_zeros_of_a_spare_and_leave_none_behind() {
 }
 
 #[test]
+fn a_file_that_is_in_the_way_of_a_segment_stays() {
+    for has_spare in [false, true] {
+        let mut world = World::new();
+        if has_spare {
+            world.spare();
+        }
+        let register = |world: &mut World| {
+            world.update(0, "alice@example.com".into(), Some(60));
+            world.turn(0);
+            world.commit();
+            let settled = world.shards[0].link.settled();
+            world.turn(0);
+            settled.map(|(_, ok)| ok)
+        };
+        world.disk.borrow_mut().put_stranger(1, b"not ours");
+        assert_eq!(register(&mut world), Some(false));
+        world.take(Step::Pass { secs: 1 });
+        assert_eq!(register(&mut world), Some(true), "the next number is free");
+        assert_eq!(world.disk.borrow_mut().files[&1].seen, b"not ours");
+    }
+}
+
+#[test]
 fn churn_keeps_the_journal_short_and_every_tombstone_dies() {
     let mut world = World::new();
     for n in 0..2000u64 {

@@ -10,6 +10,8 @@ fn a_response_is_matched_by_branch_and_cseq_method() {
     assert!(user.hear(&first, 180));
     // A CANCEL has the branch of its INVITE, but the method of its own: this one answers no CANCEL of ours.
     assert_eq!(user.hear_text(&first.response_to("CANCEL", 200, "x")), None);
+    assert_eq!(user.hear_text(&first.response_to("BYE", 200, "x")), None);
+    assert!(user.hear(&first, 200));
 }
 
 #[test]
