@@ -23,24 +23,26 @@ proptest! {
     }
 }
 
+/// Hands a record over, and tells what becomes of it.
+fn is_kept(world: &mut World) -> Option<bool> {
+    world.update(0, "alice@example.com".into(), Some(60));
+    world.turn(0);
+    world.commit();
+    let settled = world.shards[0].link.settled();
+    world.turn(0);
+    settled.map(|(_, ok)| ok)
+}
+
 #[test]
 fn while_the_disk_refuses_one_try_a_second_is_made_and_the_next_success_ends_it() {
     let mut world = World::new();
-    let settle = |world: &mut World| {
-        world.update(0, "alice@example.com".into(), Some(60));
-        world.turn(0);
-        world.commit();
-        let settled = world.shards[0].link.settled();
-        world.turn(0);
-        settled.map(|(_, ok)| ok)
-    };
-    assert_eq!(settle(&mut world), Some(true));
+    assert_eq!(is_kept(&mut world), Some(true));
     world.take(Step::Fault { after: 1, operations: 1, written: 0 });
-    assert_eq!(settle(&mut world), Some(false), "the sync has failed");
+    assert_eq!(is_kept(&mut world), Some(false), "the sync has failed");
     assert!(world.state.is_failing());
-    assert_eq!(settle(&mut world), Some(false), "it would succeed, but is not tried");
+    assert_eq!(is_kept(&mut world), Some(false), "it would succeed, but is not tried");
     world.take(Step::Pass { secs: 1 });
-    assert_eq!(settle(&mut world), Some(true));
+    assert_eq!(is_kept(&mut world), Some(true));
     assert!(!world.state.is_failing());
     assert_eq!(world.disk.borrow_mut().segments().count(), 2, "the segment with the failed group is written no more");
 }
@@ -124,18 +126,10 @@ fn a_file_that_is_in_the_way_of_a_segment_stays() {
         if has_spare {
             world.spare();
         }
-        let register = |world: &mut World| {
-            world.update(0, "alice@example.com".into(), Some(60));
-            world.turn(0);
-            world.commit();
-            let settled = world.shards[0].link.settled();
-            world.turn(0);
-            settled.map(|(_, ok)| ok)
-        };
         world.disk.borrow_mut().put_stranger(1, b"not ours");
-        assert_eq!(register(&mut world), Some(false));
+        assert_eq!(is_kept(&mut world), Some(false));
         world.take(Step::Pass { secs: 1 });
-        assert_eq!(register(&mut world), Some(true), "the next number is free");
+        assert_eq!(is_kept(&mut world), Some(true), "the next number is free");
         assert_eq!(world.disk.borrow_mut().files[&1].seen, b"not ours");
     }
 }
