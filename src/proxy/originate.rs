@@ -13,7 +13,7 @@ use super::{
     settings::Settings,
 };
 use agent::{Flow, Outbox, PLACEHOLDER, Posted, Received, Way};
-use sip::{Edit, HeaderName, Host, Message, Octets, StartLine, Transport, Uri};
+use sip::{Edit, HeaderName, Host, Message, Octets, StartLine, Transport, Uri, Via};
 
 impl Proxy {
     /// Sends a message of an application server. What comes of it for us ourselves is returned, to be handled as if it
@@ -24,10 +24,11 @@ impl Proxy {
             self.counters.unreadable_posts += 1;
             return None;
         };
-        match way_out(&settings, &message, posted.way) {
+        let via = message.vias().next().and_then(Result::ok);
+        match way_out(&settings, &message, via.as_ref(), posted.way) {
             Ok(flow) => {
                 let mut edit = Edit::new(&message, out.arena());
-                write_address(&settings, &message, &flow, &mut edit, out);
+                write_address(&settings, &message, via.as_ref(), &flow, &mut edit, out);
                 let slices = edit.finish();
                 if serve::is_inward(&flow) {
                     return Some(serve::inward(serve::joined(slices, out)));
@@ -45,14 +46,11 @@ impl Proxy {
 }
 
 /// The flow that a message of ours takes.
-fn way_out(settings: &Settings, message: &Message<'_>, way: Way) -> Result<Flow, NoHop> {
+fn way_out(settings: &Settings, message: &Message<'_>, via: Option<&Via<'_>>, way: Way) -> Result<Flow, NoHop> {
     match way {
         Way::Flow(flow) | Way::Response(flow) if serve::is_inward(&flow) => Ok(INWARD),
         Way::Flow(flow) => hop::of_kept(settings, flow),
-        Way::Response(flow) => match message.vias().next() {
-            Some(Ok(via)) => hop::of_kept(settings, flow.for_response(&via)),
-            _ => Err(NoHop::Address),
-        },
+        Way::Response(flow) => via.map_or(Err(NoHop::Address), |via| hop::of_kept(settings, flow.for_response(via))),
         Way::Uri => {
             let route = message.addresses(HeaderName::Route).next();
             let uri = match (route, message.start_line()) {
@@ -73,6 +71,7 @@ fn way_out(settings: &Settings, message: &Message<'_>, way: Way) -> Result<Flow,
 fn write_address<'t>(
     settings: &Settings,
     message: &Message<'t>,
+    via: Option<&Via<'t>>,
     flow: &Flow,
     edit: &mut Edit<'_, 't>,
     out: &Outbox<'t>,
@@ -82,7 +81,7 @@ fn write_address<'t>(
         Host::Name(name) if host.is_name(PLACEHOLDER) => Some(name),
         _ => None,
     };
-    if let Some(Ok(via)) = message.vias().next()
+    if let Some(via) = via
         && let Some(host) = placeholder(via.host)
     {
         edit.replace(via.transport, flow.transport.token().as_bytes());

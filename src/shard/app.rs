@@ -266,20 +266,21 @@ impl AppShard {
     fn send_posted(&mut self, now: Now, out: &mut Outbox<'_>) {
         let limits = self.rules.settings.limits;
         for posted in &out.take_posted() {
-            let Some((message, call_id)) =
-                Message::parse(posted.octets, &limits).ok().and_then(|m| Some((m.clone(), m.call_id()?)))
+            let parsed = Message::parse(posted.octets, &limits);
+            // Borrowed where it stands: its index is over a kilobyte.
+            let Some((message, call_id)) = parsed.as_ref().ok().and_then(|message| Some((message, message.call_id()?)))
             else {
                 self.counters.unreadable_posts += 1;
                 continue;
             };
-            match setup(&message) {
+            match setup(message) {
                 Some(Setup::Begins) => {
                     let cancel = transaction::cancel_for(posted.octets);
-                    self.keep(now, transaction(&message), call_id, posted.way, &cancel, out);
+                    self.keep(now, transaction(message), call_id, posted.way, &cancel, out);
                 }
                 Some(Setup::Ends) => {
                     if let Some(answer) = self.link.posted(call_id, posted.way, posted.octets, out) {
-                        let (before, key) = (transaction(&message), acknowledgement(&message));
+                        let (before, key) = (transaction(message), acknowledgement(message));
                         self.setups.replace(now.monotonic, before, key, &answer);
                     }
                 }
@@ -287,7 +288,7 @@ impl AppShard {
             }
             let mut way = out.draft();
             self.link.tokens.write_errand(call_id, Errand::Post(posted.way), &mut way);
-            let mut edit = Edit::new(&message, out.arena());
+            let mut edit = Edit::new(message, out.arena());
             edit.push_lines(way.into_bump_slice());
             out.send(self.link.to_switch(call_id), edit.finish());
         }

@@ -97,10 +97,6 @@ impl Setup {
         bridge.reliability = Some(Box::new(Reliability::new(near, request.cseq)));
         ctx.core.dialogs.insert(tag, ctx.key);
         ctx.core.dialogs.insert(request.tag, ctx.key);
-        if self.bridges.is_empty() {
-            // Most calls have one.
-            self.bridges.reserve_exact(1);
-        }
         self.bridges.push(Early { leg: no, bridge });
         Some(self.bridges.len() - 1)
     }

@@ -170,6 +170,16 @@ impl Why {
 }
 
 impl Setup {
+    /// Nothing has been begun for the caller yet.
+    pub fn new(ctx: &mut Context<'_, '_>, caller: Caller) -> Box<Self> {
+        let number = ctx.core.place.number(ctx.now, ctx.core.mint.draw());
+        let until = ctx.now.monotonic + Duration::from_secs(ctx.core.settings.max_setup_secs.into());
+        // Most calls have one of each.
+        let (runs, legs, bridges) = (Vec::with_capacity(1), Vec::with_capacity(1), Vec::with_capacity(1));
+        let (state, todo) = (State::Proceeding, VecDeque::new());
+        Box::new(Self { number, caller, state, runs, legs, bridges, todo, until })
+    }
+
     pub fn next_timeout(&self) -> Option<Duration> {
         let legs = self.legs.iter().filter_map(Leg::next_timeout);
         let runs = self.runs.iter().filter_map(Run::next_timeout);

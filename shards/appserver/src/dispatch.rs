@@ -126,7 +126,8 @@ impl<'t> Turn<'_, 't> {
             return self.answer(asked, StatusCode::BAD_REQUEST);
         }
         match request.method {
-            Method::Invite if is_probe(request) => self.probe(asked),
+            // The proxy asks whether scripts run here.
+            Method::Invite if is_probe(request) => setup::probe(&mut self.context(Key::NONE), asked),
             Method::Invite => self.begin_call(asked, request, is_draining),
             Method::Options if self.is_for_us(request) => {
                 relay::answer_options(&mut self.context(Key::NONE), asked);
@@ -213,11 +214,6 @@ impl<'t> Turn<'_, 't> {
             Some(relay) => self.core.relays.put(key, relay),
             None => self.core.relays.release(key),
         }
-    }
-
-    /// The proxy asks whether scripts run here: one that does nothing but respond.
-    fn probe(&mut self, asked: Asked<'_>) {
-        setup::probe(&mut self.context(Key::NONE), asked);
     }
 
     /// §9.2: the CANCEL is answered 200 where there is something to cancel, whatever comes of it.

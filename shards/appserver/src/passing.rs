@@ -74,8 +74,7 @@ impl Bridge {
         }
         let no = self.number();
         let Asked { server, flow, message } = asked;
-        ctx.core.transactions.set_user(server, User::Passing(ctx.key, no));
-        ctx.core.transactions.trying(ctx.now, server, message, ctx.out);
+        ctx.trying(asked, User::Passing(ctx.key, no));
         let mangle_from = self.mangle.then_some(flow);
         let refer = self.refer;
         let end = self.end_mut(side.other());

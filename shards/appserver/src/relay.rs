@@ -78,8 +78,7 @@ impl Relay {
             Err(too_long) => return refuse(ctx, too_long.response()),
         };
         ctx.core.counters.relayed += 1;
-        ctx.core.transactions.set_user(server, User::Relayed(key));
-        ctx.core.transactions.trying(ctx.now, server, message, ctx.out);
+        ctx.trying(asked, User::Relayed(key));
         let mut relay = Self {
             server,
             flow,

@@ -95,10 +95,6 @@ impl Setup {
         let no = self.runs.len() as RunNo;
         let Party { owner, direction, may_go_outside } = party;
         let (plan, script) = (Box::default(), Script::Default);
-        if self.runs.is_empty() {
-            // Most calls have one.
-            self.runs.reserve_exact(1);
-        }
         self.runs.push(Run {
             parent,
             direction,
@@ -223,9 +219,6 @@ impl Setup {
         }
         let no = self.legs.len() as LegNo;
         let ring = plan.options.ring_secs.map(|secs| ctx.now.monotonic + Duration::from_secs(secs.into()));
-        if self.legs.is_empty() {
-            self.legs.reserve_exact(1);
-        }
         self.legs.push(Leg {
             no,
             run,

@@ -18,7 +18,7 @@ use agent::{Agent, Flow, Ticket, Way};
 use dialog::{Contact, Dialog, Field, NewResponse};
 use dialplan::{DialResult, Plan, Step};
 use sip::{HeaderName, Message, Request, Response, StatusCode};
-use std::{collections::VecDeque, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 use store::{CallEnd, EndedBy, LegDirection, put_call_end};
 use transaction::ClientId;
 
@@ -81,8 +81,7 @@ impl Setup {
             return None;
         }
         ctx.core.counters.calls += 1;
-        ctx.core.transactions.set_user(server, User::Caller(ctx.key));
-        ctx.core.transactions.trying(ctx.now, server, message, ctx.out);
+        ctx.trying(asked, User::Caller(ctx.key));
         let provider = caller::provider(&who, &party.owner, message, request);
         let facts = Facts::new(
             ctx.now,
@@ -116,16 +115,7 @@ impl Setup {
             transfer: None,
             at_once: None,
         };
-        let mut setup = Box::new(Self {
-            number: ctx.core.place.number(ctx.now, ctx.core.mint.draw()),
-            caller,
-            state: State::Proceeding,
-            runs: Vec::new(),
-            legs: Vec::new(),
-            bridges: Vec::new(),
-            todo: VecDeque::new(),
-            until: ctx.now.monotonic + Duration::from_secs(ctx.core.settings.max_setup_secs.into()),
-        });
+        let mut setup = Self::new(ctx, caller);
         if replaced.is_some() {
             let replaces = message.value(HeaderName::Replaces).map(|value| String::from_utf8_lossy(value).into());
             setup.start_default(ctx, party, whom, replaces);

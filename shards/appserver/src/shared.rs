@@ -231,6 +231,12 @@ impl<'t> Context<'_, 't> {
         self.core.transactions.respond(self.now, asked.server, response.status, octets.into_bump_slice(), self.out);
     }
 
+    /// A request is `user`'s from here on, who will not respond at once.
+    pub fn trying(&mut self, asked: Asked<'_>, user: User) {
+        self.core.transactions.set_user(asked.server, user);
+        self.core.transactions.trying(self.now, asked.server, asked.message, self.out);
+    }
+
     /// Sends a request as a client transaction. None where there is no room for it.
     pub fn send(
         &mut self,

@@ -25,7 +25,7 @@ use crate::{
 use agent::{Agent, Flow};
 use dialog::{Body, Field, NewResponse, Progress, ReferTo, Replaces, SessionTimer};
 use sip::{HeaderName, Message, Method, Octets, Response, StatusCode, Uri};
-use std::{collections::VecDeque, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 use store::{Direction, EndedBy, LegDirection, put_call};
 
 /// A transfer that goes on, in the call that is transferred.
@@ -168,18 +168,7 @@ impl Established {
             provider: None,
             invite: invite.as_slice().into(),
         };
-        let until = ctx.now.monotonic + Duration::from_secs(ctx.core.settings.max_setup_secs.into());
-        let number = ctx.core.place.number(ctx.now, ctx.core.mint.draw());
-        let mut setup = Box::new(Setup {
-            number,
-            caller,
-            state: State::Proceeding,
-            runs: Vec::new(),
-            legs: Vec::new(),
-            bridges: Vec::new(),
-            todo: VecDeque::new(),
-            until,
-        });
+        let mut setup = Setup::new(ctx, caller);
         let mut ctx = Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out };
         // The plan of whoever owns the call has decided about it already; the referrer's word is dialled as it is.
         setup.start_default(&mut ctx, Party { owner, direction: Direction::Out, may_go_outside }, whom, replaces);
