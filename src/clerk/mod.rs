@@ -14,8 +14,8 @@
 //! 7. [`Clerk::stop`] writes what the rings still hold, then ends.
 //!
 //! The write is the one thing that the clerk's thread itself waits for: nothing of it is more urgent, and to have glommio
-//! wait takes a dozen system calls and two changes of thread. The control socket has an executor of its own
-//! ([`ControlServer`]), so that it answers while a disk hangs. The clerk never touches a packet, and a shard never waits
+//! wait took some ten system calls, and two works for the kernel's own threads. The control socket has an executor of its own
+//! ([`ControlServer`]), so that no commit holds it up. The clerk never touches a packet, and a shard never waits
 //! for it.
 #![expect(
     clippy::disallowed_methods,
