@@ -16,6 +16,7 @@ mod simulation;
 
 mod phones_alone;
 mod calls;
+mod call_back;
 mod rfc3665;
 mod soak;
 

@@ -63,6 +63,12 @@ pub struct Script {
     pub is_late_offer: bool,
     /// The password that a challenge is answered with.
     pub password: Option<&'static str>,
+    /// The formats that the phone describes, if others than PCMU.
+    pub formats: Option<&'static str>,
+    /// A format that it does not take: an INVITE that offers it gets 488.
+    pub lacks: Option<&'static str>,
+    /// Whether it wants its media at another port with each re-INVITE that it takes.
+    pub wanders: bool,
 }
 
 impl Script {
@@ -107,6 +113,21 @@ impl Script {
         self
     }
 
+    pub fn with_formats(mut self, formats: &'static str) -> Self {
+        self.formats = Some(formats);
+        self
+    }
+
+    pub fn lacking(mut self, format: &'static str) -> Self {
+        self.lacks = Some(format);
+        self
+    }
+
+    pub fn wandering(mut self) -> Self {
+        self.wanders = true;
+        self
+    }
+
     pub fn with_password(mut self, password: &'static str) -> Self {
         self.password = Some(password);
         self
@@ -135,6 +156,16 @@ impl Script {
             _ => script = script.at_start(end, Act::Answer).anything(rng),
         }
         if rng.chance(500) { script.talking(rng.within(500..20_000), Act::HangUp) } else { script }
+    }
+
+    /// One party of a call back, who does what comes into his head.
+    pub fn any_party(rng: &mut Rng) -> Self {
+        let mut script = Self::any_callee(rng);
+        script.wanders = rng.chance(200);
+        if rng.chance(300) {
+            (script.formats, script.lacks) = (Some("0 8 9"), Some("9").filter(|_| rng.chance(200)));
+        }
+        script
     }
 
     /// Things to do while talking.

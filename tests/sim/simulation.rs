@@ -12,7 +12,8 @@ use crate::{
 use agent::{Now, Outbox, Posted, Ticket};
 use appserver::{Census, Settings};
 use bumpalo::Bump;
-use sip::{Limits, Message};
+use dialplan::{Callback, Direction, Facts};
+use sip::{Limits, Message, Method};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -42,6 +43,8 @@ enum Event {
     Settled { run: u32, records: Vec<u8>, up_to: Ticket },
     /// The application server dies and is started again.
     Kill,
+    /// A user wants to be called back.
+    CallBack { user: String, call_back: Callback },
     /// A user calls.
     Call { phone: usize, target: String, script: Script },
 }
@@ -59,6 +62,8 @@ pub struct Simulation {
     server: Option<Server>,
     by_address: BTreeMap<SocketAddr, usize>,
     unplugged: BTreeSet<SocketAddr>,
+    /// To whom re-INVITEs take longer, and by how much.
+    slow_re_invites: BTreeMap<SocketAddr, Duration>,
     pub ladder: Ladder,
     audit: Audit,
 }
@@ -77,6 +82,7 @@ impl Simulation {
             server: None,
             by_address: BTreeMap::new(),
             unplugged: BTreeSet::new(),
+            slow_re_invites: BTreeMap::new(),
             ladder: Ladder::default(),
             audit: Audit::default(),
         }
@@ -125,6 +131,11 @@ impl Simulation {
         self.by_address.insert(address, phone);
     }
 
+    /// Lets re-INVITEs to a phone take longer by `millis`.
+    pub fn delay_re_invites_to(&mut self, phone: usize, millis: u64) {
+        self.slow_re_invites.insert(self.phones[phone].address, Duration::from_millis(millis));
+    }
+
     /// Takes a phone off the network.
     pub fn unplug(&mut self, phone: usize) {
         self.unplugged.insert(self.phones[phone].address);
@@ -133,6 +144,25 @@ impl Simulation {
     /// A user calls `target` after `millis`.
     pub fn call(&mut self, millis: u64, phone: usize, target: &str, script: Script) {
         self.schedule(Duration::from_millis(millis), Event::Call { phone, target: target.to_owned(), script });
+    }
+
+    /// `user` asks after `millis` for a call of these two dial strings.
+    pub fn call_back(&mut self, millis: u64, user: &str, first: &str, second: &str) {
+        let facts = Facts {
+            direction: Direction::Out,
+            user: user.into(),
+            domain: "example.com".into(),
+            source: "".into(),
+            zone: "".into(),
+            unix: EPOCH,
+            providers: Box::default(),
+            request: Box::default(),
+        };
+        let call_back = Callback::parse(first, second, &facts).expect("tests write good dial strings");
+        self.schedule(
+            Duration::from_millis(millis),
+            Event::CallBack { user: format!("{user}@example.com"), call_back },
+        );
     }
 
     /// The application server dies after `millis`, and is started again at once.
@@ -195,6 +225,10 @@ impl Simulation {
                 self.server().restart(now, seed);
             }
             Event::Act { phone, call, act } => self.turn(phone, |phone, now, out| phone.act(now, call, act, out)),
+            Event::CallBack { user, call_back } => self.serve(|server, now, out| {
+                let begun = server.app.call_back(now, &user, call_back, &mut server.around, out);
+                begun.expect("there is room for it");
+            }),
             Event::Call { phone, target, script } => self.turn(phone, |phone, now, out| {
                 phone.call(now, &target, script, out);
             }),
@@ -254,8 +288,10 @@ impl Simulation {
         let fate = if is_unplugged { Vec::new() } else { self.weather.fate(&mut self.rng) };
         self.ladder.add(self.now, from, to, &sent, fate.len());
         self.audit.sent(from, to, &sent);
+        let is_re_invite = sent.request().is_ok_and(|r| r.method == Method::Invite && r.to.tag.is_some());
+        let slow = self.slow_re_invites.get(&to).filter(|_| is_re_invite).copied().unwrap_or_default();
         for after in fate {
-            self.schedule(after, Event::Arrive { from, to, octets: octets.clone() });
+            self.schedule(after + slow, Event::Arrive { from, to, octets: octets.clone() });
         }
     }
 

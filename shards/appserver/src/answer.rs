@@ -9,14 +9,16 @@ use crate::{
     call::{Early, LegNo, Setup, State, Why},
     headers,
     inside::{accepted_fields, mangled, reason_of, timer_settings},
-    leg::{LegRequest, LegState, body_of, offer_of},
+    leg::{LegRequest, LegState, body_of},
     mint::parse_tag,
+    origin::Origin,
     reliable::{KeptBody, Reliability},
     ring::Todo,
     shared::{Asked, Context, User, reparse},
+    transfer::is_mismatch,
 };
 use agent::{Flow, Way};
-use dialog::{Body, Dialog, Field, NewResponse, Reliable, Sdp, SessionTimer, allows};
+use dialog::{Body, Codec, Dialog, Field, NewResponse, Reliable, Sdp, SessionTimer, allows};
 use sip::{HeaderName, Host, Message, Method, Response, StatusCode, Uri};
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use store::{EndedBy, Provider};
@@ -86,9 +88,14 @@ impl Setup {
         };
         let far_way = way_of_peer(request.way, flow, message, &far);
         let mut near = End::new(near, self.caller.way, allows(&invite, Method::Update));
+        if self.caller.server.is_none() {
+            // It only stands in: what the leg sends on before it is joined has nowhere to go.
+            near.dialog.terminate();
+        }
         near.provider = self.caller.provider.clone();
         let mut far = End::new(far, far_way, allows(message, Method::Update));
         far.provider = request.provider.clone();
+        far.origin = self.call_back.as_ref().map(|call_back| Box::new(Origin::new(call_back.session_id)));
         let options = &leg.plan.options;
         let mut bridge = Bridge::new(near, far, options.refer, options.mangle.unwrap_or(false));
         let cseq = invite.request().map_or(1, |request| request.cseq.number);
@@ -179,8 +186,7 @@ impl Setup {
             _ => {
                 if let Some(rseq) = rseq {
                     // The far end has said it reliably and need not say it again; the caller must hear it in the 2xx.
-                    reliability.untold = body
-                        .map(|body| KeptBody { content_type: body.content_type.into(), octets: body.octets.into() });
+                    reliability.untold = body.map(KeptBody::of);
                     bridge.acknowledge_reliably(ctx, rseq);
                 }
             }
@@ -238,8 +244,8 @@ impl Setup {
         bridge.far.allows_update |= allows(message, Method::Update);
         bridge.far.timer = SessionTimer::agreed(ctx.now, message);
         let invite = Rc::clone(&self.caller.invite);
-        let mut offer = Vec::new();
-        bridge.far.settle(offer_of(&reparse(&invite), self.caller.flow, &self.legs[usize::from(no)].plan, &mut offer));
+        let (leg, mut offer) = (&self.legs[usize::from(no)], Vec::new());
+        bridge.far.settle(leg.request().offer(&reparse(&invite), self.caller.flow, &leg.plan, &mut offer));
         let has_late_offer = self.caller.is_late_offer && body_of(message).is_some();
         match self.caller.server {
             Some(server) if has_late_offer => bridge.expect_ack(server, cseq),
@@ -257,7 +263,11 @@ impl Setup {
         let at = self.bridges.iter().position(is_it).expect("only those of other legs have gone");
         match response {
             Some(response) => self.keep(ctx, at, response),
-            None => self.join(ctx, at, cseq, message),
+            None if self.call_back.is_some() => {
+                let answer = Sdp::of(message).map_or(&b""[..], |sdp| sdp.as_bytes());
+                self.state = State::Held { bridge: at, answer: answer.into(), flow };
+            }
+            None => self.join(ctx, at, cseq, message, flow),
         }
     }
 
@@ -278,7 +288,7 @@ impl Setup {
         }
         let mut body = Vec::new();
         let untold = bridge.reliability.as_mut().and_then(|reliability| reliability.untold.take());
-        let untold = untold.as_ref().map(|kept| Body { content_type: &kept.content_type, octets: &kept.octets });
+        let untold = untold.as_ref().map(KeptBody::body);
         // §13.2.1: a caller without 100rel has his answer in the 2xx, for what went before may have been lost.
         let body = mangled(message, bridge.mangle.then_some(flow), &mut body).or(untold);
         let reason = reason_of(message);
@@ -311,13 +321,14 @@ impl Setup {
     fn handle_late_success(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, message: &Message<'_>) {
         let answered = self.bridges.iter().position(|early| early.leg == no);
         let tag = message.value(HeaderName::To).and_then(sip::Address::from_value).and_then(|to| to.tag);
-        if let (State::Answering { bridge, .. }, Some(at)) = (&self.state, answered)
+        if let (State::Answering { bridge, .. } | State::Joining { bridge, .. }, Some(at)) = (&self.state, answered)
             && *bridge == at
             && tag == Some(self.bridges[at].bridge.far.dialog.remote_tag())
         {
-            // A copy. Its ACK goes again, unless it has to wait for the caller's.
+            // A copy. Its ACK goes again, unless it has to wait for the caller's, or for that of who is referred here.
             let cseq = self.legs[usize::from(no)].request().cseq;
-            if self.bridges[at].bridge.passing.is_empty() {
+            let waits = matches!(self.state, State::Joining { .. }) && self.caller.is_late_offer;
+            if self.bridges[at].bridge.passing.is_empty() && !waits {
                 self.bridges[at].bridge.acknowledge(ctx, Side::Far, cseq, None);
             }
             return;
@@ -333,9 +344,15 @@ impl Setup {
 
     fn dismiss_response(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, message: &Message<'_>) {
         let own = self.bridges.iter().filter(|early| early.leg == no).map(|early| early.bridge.far.dialog.local_cseq());
-        let request = self.legs[usize::from(no)].request();
+        let Some(request) = self.legs[usize::from(no)].request.as_mut() else { return };
         let counted = own.fold(request.counted, u32::max);
-        dismiss_answer(ctx, &Unwanted { counted, ..Unwanted::of(request) }, message);
+        let tag = message.value(HeaderName::To).and_then(sip::Address::from_value).and_then(|to| to.tag);
+        let tag = tag.unwrap_or_default();
+        let is_copy = request.dismissed.iter().any(|dismissed| **dismissed == *tag);
+        dismiss_answer(ctx, &Unwanted { counted, is_copy, ..Unwanted::of(request) }, message);
+        if !is_copy {
+            request.dismissed.push(tag.into());
+        }
     }
 
     /// Has the journal keep the call that is being answered.
@@ -362,12 +379,14 @@ pub(crate) struct Unwanted {
     pub counted: u32,
     /// Whether it had an offer.
     pub has_offered: bool,
+    /// Whether the BYE has been sent already: this is the answer once more.
+    pub is_copy: bool,
 }
 
 impl Unwanted {
     pub fn of(request: &LegRequest) -> Self {
         let LegRequest { way, counted, has_offered, .. } = *request;
-        Self { way, provider: request.provider.clone(), counted, has_offered }
+        Self { way, provider: request.provider.clone(), counted, has_offered, is_copy: false }
     }
 }
 
@@ -385,6 +404,9 @@ pub(crate) fn dismiss_answer(ctx: &mut Context<'_, '_>, unwanted: &Unwanted, mes
     let (branch, mut ack) = (ctx.core.mint.draw(), ctx.out.draft());
     dialog.write_ack(ctx.ua(), branch, cseq, &[], body, &mut ack);
     ctx.out.post(way, ack.into_bump_slice());
+    if unwanted.is_copy {
+        return;
+    }
     let (branch, mut bye) = (ctx.core.mint.draw(), ctx.out.draft());
     let written = dialog.write_request(ctx.ua(), branch, Method::Bye, &[], None, &mut bye);
     written.expect("BYE is a token");
@@ -425,6 +447,9 @@ pub(crate) fn own_tag(dialog: &Dialog) -> Option<u64> {
     parse_tag(dialog.local_tag())
 }
 
+/// The codecs that every gateway has (RFC 3551 §6).
+const BASIC_CODECS: [&str; 2] = ["PCMU/8000", "PCMA/8000"];
+
 /// Why nobody is there any longer.
 pub(crate) const LOST: Why = Why::lost("the session timed out");
 
@@ -434,6 +459,9 @@ impl Setup {
         let is_challenge = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED);
         self.drop_early_dialogs(ctx, no);
         if is_challenge && self.invite_again(ctx, no, message) {
+            return;
+        }
+        if is_mismatch(status) && self.invite_narrowed(ctx, no, message) {
             return;
         }
         if (300..400).contains(&status.get()) && self.redirect(ctx, no, message) {
@@ -448,6 +476,30 @@ impl Setup {
         let Some(request) = &mut leg.request else { return false };
         let Some(credentials) = request.answer_challenge(ctx, message) else { return false };
         match request.invite(ctx, no, &self.caller, &leg.plan, Some(credentials)) {
+            Ok(client) => leg.state = LegState::Calling(client),
+            Err(failure) => self.todo.push_back(Todo::Failed(no, failure, EndedBy::Switch)),
+        }
+        true
+    }
+
+    /// Sends the INVITE of a second party once more, without the codecs that he seems to lack: those that his refusal does not name
+    /// (§21.4.26), or all but the two that every gateway has. False where there is nothing left to leave out.
+    fn invite_narrowed(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, message: &Message<'_>) -> bool {
+        let leg = &mut self.legs[usize::from(no)];
+        let Some(request) = leg.request.as_mut().filter(|request| request.narrowed.is_none()) else { return false };
+        if self.caller.server.is_some() || self.caller.is_late_offer || self.call_back.is_some() {
+            return false;
+        }
+        let invite = Rc::clone(&self.caller.invite);
+        let invite = reparse(&invite);
+        let Some(offer) = Sdp::of(&invite) else { return false };
+        let named = Sdp::of(message).map_or_else(|| BASIC_CODECS.map(Codec::new).to_vec(), |sdp| sdp.codecs());
+        let mut narrowed = Vec::new();
+        if !offer.write_narrowed(|codec| named.contains(codec), &mut narrowed) {
+            return false;
+        }
+        request.narrowed = Some(narrowed.into());
+        match request.invite(ctx, no, &self.caller, &leg.plan, None) {
             Ok(client) => leg.state = LegState::Calling(client),
             Err(failure) => self.todo.push_back(Todo::Failed(no, failure, EndedBy::Switch)),
         }

@@ -4,6 +4,7 @@
 use crate::{
     answer::way_back,
     mint::parse_tag,
+    origin::Origin,
     passing::{Kind, Passing, Stage},
     reliable::Reliability,
     shared::{Asked, Context, User},
@@ -47,11 +48,14 @@ pub(crate) struct End {
     pub inviting: Option<u16>,
     /// Through whom he is reached, if through a provider.
     pub provider: Option<Arc<Provider>>,
+    /// Where the first description in this dialog was ours, the name in which he is told what follows.
+    pub origin: Option<Box<Origin>>,
 }
 
 impl End {
     pub fn new(dialog: Dialog, way: Way, allows_update: bool) -> Self {
-        Self { dialog, way, timer: None, allows_update, told: None, inviting: None, provider: None }
+        let (timer, told, inviting, provider, origin) = (None, None, None, None, None);
+        Self { dialog, way, timer, allows_update, told, inviting, provider, origin }
     }
 
     /// The peer's message, which came on `flow`, may say that he is elsewhere now: true if he is. A Contact that cannot be read
@@ -211,6 +215,42 @@ impl Bridge {
         let ack = ack.into_bump_slice();
         ctx.out.post(end.way, ack);
         ack
+    }
+
+    /// Sends a re-INVITE of our own to `side`, by that number. False where there is no room for it.
+    pub fn invite(&mut self, ctx: &mut Context<'_, '_>, side: Side, no: u16, offer: Option<Body<'_>>) -> bool {
+        let end = self.end_mut(side);
+        let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
+        let (mut fields, mut expires) = (vec![Field::own(HeaderName::Supported, b"timer, replaces")], Vec::new());
+        if let Some(timer) = &end.timer {
+            timer.expires().write(&mut expires);
+            fields.push(Field::own(HeaderName::SessionExpires, &expires));
+        }
+        let mut described = Vec::new();
+        let offer = end.describe(offer, &mut described);
+        let written = end.dialog.write_request(ctx.ua(), branch, Method::Invite, &fields, offer, &mut draft);
+        written.expect("INVITE is a token");
+        let (user, provider) = (User::Own(ctx.key, no), end.provider.as_ref());
+        let is_sent = ctx.send_inside(user, Method::Invite, end.way, provider, branch, draft).is_some();
+        end.inviting = is_sent.then_some(no);
+        is_sent
+    }
+
+    /// Takes the 2xx to such a re-INVITE, which offered `offer`.
+    pub fn take_answer(
+        &mut self,
+        ctx: &Context<'_, '_>,
+        side: Side,
+        message: &Message<'_>,
+        flow: Flow,
+        offer: Option<Body<'_>>,
+    ) {
+        let end = self.end_mut(side);
+        end.follow_target(message, flow);
+        end.timer = SessionTimer::agreed(ctx.now, message);
+        let mut described = Vec::new();
+        let offer = end.describe(offer, &mut described);
+        end.tell(offer);
     }
 
     /// Sends BYE into the dialog of `side`.

@@ -5,6 +5,7 @@
 
 use crate::{
     bridge::Bridge,
+    call_back::CallBack,
     cdr::Facts,
     established::{self, Established},
     leg::Leg,
@@ -83,6 +84,10 @@ pub(crate) struct Setup {
     pub todo: VecDeque<Todo>,
     /// When it must be answered.
     pub until: Duration,
+    /// What follows when a leg has answered, if this calls the first party of a call back.
+    pub call_back: Option<Box<CallBack>>,
+    /// Legs that the call had before this set-up.
+    pub legs_before: u16,
 }
 
 /// How far the set-up is.
@@ -103,6 +108,15 @@ pub(crate) enum State {
         /// CSeq number of the leg's INVITE.
         cseq: u32,
     },
+    /// The first party of a call back has answered, and is about to be held while the other one is called.
+    Held {
+        /// Which of [`Setup::bridges`].
+        bridge: usize,
+        /// His description; empty for none.
+        answer: Box<[u8]>,
+        /// The flow that it came on.
+        flow: Flow,
+    },
     /// The caller has a final response other than 2xx. What was begun for him is ending.
     Refused,
 }
@@ -115,9 +129,9 @@ pub(crate) struct Caller {
     pub flow: Flow,
     /// The way of our requests to him.
     pub way: Way,
-    /// The INVITE's transaction; None where nobody called, for a transfer asked for the call.
+    /// The INVITE's transaction; None where nobody called, for a transfer or a call back asked for the call.
     pub server: Option<ServerId>,
-    /// The call that is being transferred: its other end takes the caller's place.
+    /// The call that is being transferred, or whose second party this calls: its end takes the caller's place.
     pub transfer: Option<CallKey>,
     /// How it ended before that call could be told: at once.
     pub at_once: Option<(StatusCode, Box<str>)>,
@@ -177,7 +191,7 @@ impl Setup {
         // Most calls have one of each.
         let (runs, legs, bridges) = (Vec::with_capacity(1), Vec::with_capacity(1), Vec::with_capacity(1));
         let (state, todo) = (State::Proceeding, VecDeque::new());
-        Box::new(Self { number, caller, state, runs, legs, bridges, todo, until })
+        Box::new(Self { number, caller, state, runs, legs, bridges, todo, until, call_back: None, legs_before: 0 })
     }
 
     pub fn next_timeout(&self) -> Option<Duration> {
@@ -185,11 +199,35 @@ impl Setup {
         let runs = self.runs.iter().filter_map(Run::next_timeout);
         let early = self.bridges.iter().filter_map(|early| early.bridge.next_timeout());
         let until = matches!(self.state, State::Proceeding).then_some(self.until);
-        legs.chain(runs).chain(early).chain(until).min()
+        let call_back = self.call_back.iter().filter_map(|call_back| call_back.next_timeout());
+        legs.chain(runs).chain(early).chain(until).chain(call_back).min()
     }
 
     /// Whether nothing is left to wait for.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Refused) && self.legs.iter().all(Leg::is_over)
+    }
+}
+
+/// Works on another call than the one that is out of its slot. None where it is not there.
+pub(crate) fn with_other<'t, T>(
+    ctx: &mut Context<'_, 't>,
+    key: CallKey,
+    work: impl FnOnce(&mut Call, &mut Context<'_, 't>) -> T,
+) -> Option<T> {
+    let mut call = ctx.core.calls.take(key)?;
+    let mut other = Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out };
+    let done = work(&mut call, &mut other);
+    put_back(&mut other, call);
+    Some(done)
+}
+
+/// Puts the call of `ctx` into its slot, or forgets it if it is over.
+pub(crate) fn put_back(ctx: &mut Context<'_, '_>, call: Call) {
+    if call.is_over() {
+        call.forget(ctx);
+        ctx.core.calls.release(ctx.key);
+    } else {
+        ctx.core.calls.put(ctx.key, call);
     }
 }

@@ -75,6 +75,16 @@ impl Facts {
         Self { attempted_at, progress_at, answered_at, ..fresh }
     }
 
+    /// Those of a caller who is none: nobody has called. There is no record of them.
+    pub fn nobody(texts: Texts<'_>) -> Self {
+        Self::kept(0, LegDirection::In, [0; 3], texts)
+    }
+
+    /// Whether they are nobody's.
+    pub fn is_nobody(&self) -> bool {
+        self.attempted_at == 0
+    }
+
     pub fn texts(&self) -> Texts<'_> {
         let mut start = 0;
         let [caller, callee, user, plan, provider, account_code, source] = self.ends.map(|end| {

@@ -2,7 +2,8 @@
 
 use crate::{
     Surroundings,
-    call::{Call, Setup},
+    call::{self, Call, Setup},
+    call_back,
     caller::{self, Who},
     established::{Established, belongs_to_call},
     mint::{parse_tag, place_of_tag},
@@ -38,11 +39,7 @@ impl<'t> Turn<'_, 't> {
     }
 
     fn put_back(&mut self, key: CallKey, call: Call) {
-        if !call.is_over() {
-            return self.core.calls.put(key, call);
-        }
-        call.forget(&mut self.context(key));
-        self.core.calls.release(key);
+        call::put_back(&mut self.context(key), call);
     }
 
     /// Works on a call that is being set up.
@@ -263,7 +260,10 @@ impl<'t> Turn<'_, 't> {
         let status = response.status;
         match user {
             User::Leg(key, no) => self.with_call(key, |call, ctx| match call {
-                Call::Setup(setup) => setup.handle_leg_response(ctx, no, client, message, response, flow),
+                Call::Setup(setup) => {
+                    setup.handle_leg_response(ctx, no, client, message, response, flow);
+                    call_back::hold(call, ctx);
+                }
                 Call::Established(established) => {
                     established.handle_leg_response(ctx, no, client, message, response);
                 }

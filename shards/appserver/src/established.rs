@@ -4,6 +4,7 @@ use crate::{
     answer::{Unwanted, dismiss_answer},
     bridge::{Bridge, Side, Then},
     call::{LegNo, Why},
+    call_back::Aligning,
     cdr::{Ended, Facts, millis},
     inside::reason_of,
     leg::{Leg, LegState},
@@ -35,6 +36,8 @@ pub(crate) struct Established {
     pub state: State,
     /// A transfer that goes on.
     pub transfer: Option<Box<Transfer>>,
+    /// What is left of the joining of a call back.
+    pub aligning: Option<Box<Aligning>>,
     /// BYEs whose answers wait for the journal: one of each side at most.
     pub byes: Vec<Bye>,
 }
@@ -87,6 +90,13 @@ pub(crate) const ADMIN: Why = Why::ours(EndedBy::Admin, "hung up by an administr
 /// A referrer has left the call, and nobody comes in his place.
 pub(crate) const TRANSFER_FAILED: Why = Why::ours(EndedBy::OtherLeg, "the transfer failed");
 
+/// A process has died while the second party of a call back was called.
+pub(crate) const INTERRUPTED: Why = Why {
+    by: EndedBy::Switch,
+    reason: "the call back was interrupted",
+    cause: Some(StatusCode::SERVER_INTERNAL_ERROR),
+};
+
 /// A process has died between the answer and the caller's hearing of it.
 pub(crate) const UNHEARD: Why = Why::ours(EndedBy::Switch, "the caller never heard the answer");
 
@@ -103,7 +113,8 @@ impl Established {
         }
         let left_alone = self.is_left_alone().then_some(Duration::ZERO);
         let join = self.transfer.as_ref().and_then(|transfer| transfer.next_timeout());
-        self.bridge.next_timeout().into_iter().chain(self.until).chain(left_alone).chain(join).min()
+        let align = self.aligning.as_ref().and_then(|aligning| aligning.next_timeout());
+        self.bridge.next_timeout().into_iter().chain(self.until).chain(left_alone).chain(join).chain(align).min()
     }
 
     pub fn is_over(&self) -> bool {
@@ -194,7 +205,7 @@ impl Established {
         let reason = if reason.is_empty() { StatusCode::OK.reason() } else { reason };
         let status = StatusCode::OK.get();
         let legs = [(&self.near_facts, &self.bridge.near), (&self.far_facts, &self.bridge.far)];
-        for ((facts, end), by) in legs.into_iter().zip(by) {
+        for ((facts, end), by) in legs.into_iter().zip(by).filter(|((facts, _), _)| !facts.is_nobody()) {
             ctx.core.counters.cdrs += 1;
             facts.close(ctx.now, self.number, end.dialog.call_id(), Ended { by, status, reason }, ctx.out);
         }
@@ -259,7 +270,9 @@ impl Established {
         response: &Response<'_>,
         flow: Flow,
     ) {
-        if self.handle_join_response(ctx, no, message, response, flow) {
+        if self.handle_join_response(ctx, no, message, response, flow)
+            || self.handle_align_response(ctx, no, message, response, flow)
+        {
             return;
         }
         let then = self.bridge.handle_refreshed(ctx, no, message, response, flow);
@@ -269,7 +282,7 @@ impl Established {
 
     /// A request of our own had no final response.
     pub fn handle_own_failure(&mut self, ctx: &mut Context<'_, '_>, no: u16) {
-        if !self.handle_join_failure(ctx, no) {
+        if !self.handle_join_failure(ctx, no) && !self.handle_align_failure(ctx, no) {
             self.follow(ctx, Then::Gone);
         }
     }
@@ -340,7 +353,13 @@ impl Established {
         if tag.unwrap_or_default() != self.bridge.far.dialog.remote_tag() {
             // Of its INVITE no more is known than the way; most have an offer.
             let far = &self.bridge.far;
-            let unwanted = Unwanted { way: far.way, provider: far.provider.clone(), counted: 0, has_offered: true };
+            let unwanted = Unwanted {
+                way: far.way,
+                provider: far.provider.clone(),
+                counted: 0,
+                has_offered: true,
+                is_copy: false,
+            };
             return dismiss_answer(ctx, &unwanted, message);
         }
         // With a late offer the first ACK is the caller's to send, and is kept.
@@ -367,9 +386,11 @@ impl Established {
             State::Ended { .. } | State::Over => return,
         }
         if self.is_left_alone() {
-            return self.hang_up(ctx, TRANSFER_FAILED);
+            let why = if self.is_called_back() { INTERRUPTED } else { TRANSFER_FAILED };
+            return self.hang_up(ctx, why);
         }
         self.join_again(ctx);
+        self.align_again(ctx);
         if !matches!(self.state, State::Up) {
             return;
         }

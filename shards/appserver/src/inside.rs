@@ -36,8 +36,9 @@ pub(crate) fn write_inside(
         }
     }
     fields.extend_from_slice(more);
-    let (mut body, branch, mut draft) = (Vec::new(), ctx.core.mint.draw(), ctx.out.draft());
-    let body = mangled(message, mangle_from, &mut body);
+    let (mut body, mut described) = (Vec::new(), Vec::new());
+    let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
+    let body = end.describe(mangled(message, mangle_from, &mut body), &mut described);
     let cseq = end.dialog.write_request(ctx.ua(), branch, method, &fields, body, &mut draft).ok()?;
     let method = message.request().map_or(Method::Info, |request| request.method);
     Some((ctx.send_inside(user, method, end.way, end.provider.as_ref(), branch, draft)?, cseq))

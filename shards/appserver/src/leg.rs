@@ -114,7 +114,11 @@ pub(crate) struct LegRequest {
     pub counted: u32,
     /// Whether the INVITE had an offer.
     pub has_offered: bool,
+    /// What it offers instead of the caller's, with which it has been refused.
+    pub narrowed: Option<Box<[u8]>>,
     pub tried: Tried,
+    /// The To tags of answers that nobody wanted.
+    pub dismissed: Vec<Box<[u8]>>,
 }
 
 impl Leg {
@@ -162,8 +166,9 @@ impl LegRequest {
     pub fn to_uri(ctx: &mut Context<'_, '_>, uri: Box<[u8]>, to: Box<str>) -> Self {
         let (call_id, tag) = (ctx.core.mint.call_id(), ctx.core.mint.draw());
         let route = Box::default();
-        let (cseq, counted, has_offered, tried) = (0, 0, false, Tried::Nothing);
-        Self { uri, route, way: Way::Uri, to, provider: None, call_id, tag, cseq, counted, has_offered, tried }
+        let (cseq, counted, has_offered, narrowed, tried) = (0, 0, false, None, Tried::Nothing);
+        let (way, provider, dismissed) = (Way::Uri, None, Vec::new());
+        Self { uri, route, way, to, provider, call_id, tag, cseq, counted, has_offered, narrowed, tried, dismissed }
     }
 
     /// Sends the INVITE, for the first time or with credentials behind a challenge.
@@ -229,7 +234,9 @@ impl LegRequest {
         fields.push(Field::own(HeaderName::Allow, allow.as_bytes()));
         // RFC 3262 §3: whether to send reliably is the called one's choice. A late offer in a reliable response needs the
         // caller's PRACK for its answer, so that he must know how.
-        let offers_reliable = !caller.is_late_offer || headers::supports(&invite, "100rel");
+        // And without a caller nobody would take what is said before the answer.
+        let offers_reliable =
+            caller.server.is_some() && (!caller.is_late_offer || headers::supports(&invite, "100rel"));
         let supported: &[u8] = if offers_reliable { b"100rel, timer, replaces" } else { b"timer, replaces" };
         fields.push(Field::own(HeaderName::Supported, supported));
         let interval = settings.session_expires_secs.to_string();
@@ -237,12 +244,26 @@ impl LegRequest {
             fields.push(Field::own(HeaderName::SessionExpires, interval.as_bytes()));
         }
         let mut mended = Vec::new();
-        request.body = offer_of(&invite, caller.flow, plan, &mut mended);
+        request.body = self.offer(&invite, caller.flow, plan, &mut mended);
         let has_offered = request.body.is_some();
         request.fields = &fields;
         request.write(ctx.ua(), branch, out);
         self.has_offered = has_offered;
         Ok(())
+    }
+
+    /// The body of its INVITE.
+    pub fn offer<'b>(
+        &'b self,
+        invite: &Message<'b>,
+        flow: Flow,
+        plan: &'b LegPlan,
+        mended: &'b mut Vec<u8>,
+    ) -> Option<Body<'b>> {
+        match &self.narrowed {
+            Some(octets) => Some(Body { content_type: Body::SDP, octets }),
+            None => offer_of(invite, flow, plan, mended),
+        }
     }
 
     /// The credentials that answer a challenge, unless it has been answered before (RFC 3261 §22.2).
@@ -265,12 +286,7 @@ pub(crate) fn body_of<'b>(message: &Message<'b>) -> Option<Body<'b>> {
 }
 
 /// The body of a leg's INVITE: what the plan says, or that of the caller's INVITE, which came on `flow`.
-pub(crate) fn offer_of<'b>(
-    invite: &Message<'b>,
-    flow: Flow,
-    plan: &'b LegPlan,
-    mended: &'b mut Vec<u8>,
-) -> Option<Body<'b>> {
+fn offer_of<'b>(invite: &Message<'b>, flow: Flow, plan: &'b LegPlan, mended: &'b mut Vec<u8>) -> Option<Body<'b>> {
     match &plan.shape.body {
         Some((content_type, text)) => Some(Body { content_type: content_type.as_bytes(), octets: text.as_bytes() }),
         None => mangled(invite, plan.options.mangle.unwrap_or(false).then_some(flow), mended),

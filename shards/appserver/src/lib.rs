@@ -7,6 +7,7 @@
 //! first 2xx ends the run and every other leg, and when the journal keeps the call, the caller has his answer and little is
 //! left (`established`): two dialogs (`bridge`) and the requests that pass between them (`passing`), each side refreshed by its own
 //! session timer (`refresh`). Each leg that ends leaves a CDR.
+//! A call back has no caller: its two parties are called one after the other (`call_back`).
 //! Requests outside of calls are relayed to users' bindings (`relay`),
 //! the ends of their dialogs hidden from each other (`hidden`).
 //!
@@ -43,6 +44,8 @@ mod reliable;
 mod established;
 mod replaced;
 mod transfer;
+mod call_back;
+mod origin;
 mod cdr;
 mod record;
 mod relay;

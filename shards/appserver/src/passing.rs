@@ -162,10 +162,13 @@ impl Bridge {
             }
             self.has_moved |= self.end_mut(from.other()).follow_target(message, flow);
         }
+        let mut described = Vec::new();
         let body = mangled(message, self.mangle.then_some(flow), &mut body);
+        let body = self.requester(at).describe(body, &mut described);
         if is_success && self.passing[at].kind != Kind::Other {
-            let mut offer = Vec::new();
+            let (mut offer, mut described) = (Vec::new(), Vec::new());
             let offer = mangled(asked.message, self.mangle.then_some(asked.flow), &mut offer);
+            let offer = self.end_mut(from.other()).describe(offer, &mut described);
             let has_changed = self.end_mut(from.other()).tell(offer) | self.requester(at).tell(body);
             self.has_moved |= has_changed;
         }
@@ -262,7 +265,9 @@ impl Bridge {
         let Some(at) = self.passing.iter().position(waits) else { return };
         let (from, cseq) = (self.passing[at].from, self.passing[at].cseq);
         let mut body = Vec::new();
+        let mut described = Vec::new();
         let body = mangled(asked.message, self.mangle.then_some(asked.flow), &mut body);
+        let body = self.end_mut(from.other()).describe(body, &mut described);
         let ack = self.acknowledge(ctx, from.other(), cseq, body);
         self.has_moved |= self.end_mut(from.other()).tell(body);
         if body.is_some() {

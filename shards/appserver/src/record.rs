@@ -1,14 +1,14 @@
 //! An answered call as the journal keeps it, so that it outlives its process.
 //!
 //! ```text
-//! version       u8, 2
-//! flags         u8: mangle, may end (a time follows); what becomes of a REFER in two bits
+//! version       u8, 3
+//! flags         u8: mangle, may end (a time follows); what becomes of a REFER in two bits; whether we called the near side too
 //! ends at       u64, milliseconds since the Unix epoch, if it may end
 //! far leg       u8
 //! user          length u16, octets
 //! near, far     number of the leg u16; dialog: length u16, octets; way; session timer: interval u32, 0 for none, and whether we refresh u8;
-//!               u8: whether UPDATE is allowed, whether the peer has left; our description of the session that
-//!               refreshes repeat: length u16, 0 for none, octets;
+//!               u8: whether UPDATE is allowed, whether the peer has left, whether the first description was ours; our description
+//!               of the session that refreshes repeat: length u16, 0 for none, octets; session and version of ours 2 u64, if it was;
 //!               times of the leg 3 u64; its texts 7 times length u16, octets
 //! ```
 //!
@@ -20,6 +20,7 @@ use crate::{
     cdr::{Facts, Texts},
     established::{Established, State},
     mint::parse_tag,
+    origin::Origin,
     shared::Context,
 };
 use agent::{Flow, ListenerId, Now, Way};
@@ -33,18 +34,23 @@ use std::{
 };
 use store::{KeptCall, LegDirection, Providers};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
-/// The version before had no description of the session. A newer program takes up the calls of an older one.
+/// The versions before had no session of ours, which none of their flags says, or no session at all. A newer program takes up the calls
+/// of an older one.
+const WITHOUT_ORIGIN: u8 = 2;
 const WITHOUT_SESSION: u8 = 1;
 
 const MANGLES: u8 = 1;
 const MAY_END: u8 = 2;
 const REFER_SHIFT: u8 = 2;
+const REFER_MASK: u8 = 0b11;
+const CALLED_BOTH: u8 = 16;
 
 const ALLOWS_UPDATE: u8 = 1;
 /// His call goes on without him, for a transfer that he has asked for.
 const HAS_LEFT: u8 = 2;
+const HAS_ORIGIN: u8 = 4;
 
 /// A transport's number in a record is its place here; never reorder.
 const TRANSPORTS: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
@@ -89,14 +95,15 @@ impl Established {
         let mut rest = &*kept.octets;
         let rest = &mut rest;
         let version = byte(rest)?;
-        if !matches!(version, VERSION | WITHOUT_SESSION) {
+        if !matches!(version, VERSION | WITHOUT_ORIGIN | WITHOUT_SESSION) {
             return None;
         }
         let flags = byte(rest)?;
         let ends_at = if flags & MAY_END != 0 { Some(number(rest)?) } else { None };
         let far_leg = byte(rest)?;
         let user = text(rest)?;
-        let (mut near, near_facts) = side(rest, version, now, LegDirection::In, seed)?;
+        let direction = if flags & CALLED_BOTH != 0 { LegDirection::Out } else { LegDirection::In };
+        let (mut near, near_facts) = side(rest, version, now, direction, seed)?;
         let (mut far, far_facts) = side(rest, version, now, LegDirection::Out, seed.rotate_left(32))?;
         if !rest.is_empty() {
             return None;
@@ -106,7 +113,7 @@ impl Established {
             end.provider = providers.find(user, provider).filter(|_| !provider.is_empty());
         }
         let tags = [parse_tag(near.dialog.local_tag())?, parse_tag(far.dialog.local_tag())?];
-        let refer = *REFERS.get(usize::from(flags >> REFER_SHIFT))?;
+        let refer = *REFERS.get(usize::from(flags >> REFER_SHIFT & REFER_MASK))?;
         let left = ends_at.map(|at| Duration::from_millis(at).saturating_sub(now.unix));
         let established = Self {
             number: kept.key,
@@ -120,6 +127,7 @@ impl Established {
             losers: Vec::new(),
             state: kept.end.map_or(State::Up, |end| State::ended(now, kept.key, end)),
             transfer: None,
+            aligning: None,
             byes: Vec::new(),
         };
         Some((established, tags))
@@ -135,8 +143,11 @@ fn encode(
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let refer = REFERS.iter().position(|&refer| refer == bridge.refer).expect("all are listed") as u8;
-    let flags =
-        refer << REFER_SHIFT | if bridge.mangle { MANGLES } else { 0 } | if ends_at.is_some() { MAY_END } else { 0 };
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    let flags = refer << REFER_SHIFT
+        | flag(bridge.mangle, MANGLES)
+        | flag(ends_at.is_some(), MAY_END)
+        | flag(sides[0].facts.direction == LegDirection::Out, CALLED_BOTH);
     out.extend_from_slice(&[VERSION, flags]);
     if let Some(at) = ends_at {
         out.extend_from_slice(&at.to_le_bytes());
@@ -155,8 +166,13 @@ fn encode(
         out.extend_from_slice(&interval.to_le_bytes());
         out.push(u8::from(end.timer.is_some_and(|timer| timer.is_refresher())));
         let has_left = end.dialog.state() == DialogState::Terminated;
-        out.push(if end.allows_update { ALLOWS_UPDATE } else { 0 } | if has_left { HAS_LEFT } else { 0 });
+        let flags = flag(end.allows_update, ALLOWS_UPDATE) | flag(has_left, HAS_LEFT);
+        out.push(flags | flag(end.origin.is_some(), HAS_ORIGIN));
         put_octets(&mut out, end.told.as_deref().unwrap_or_default());
+        if let Some(origin) = &end.origin {
+            out.extend_from_slice(&origin.session_id.to_le_bytes());
+            out.extend_from_slice(&origin.version.to_le_bytes());
+        }
         for time in [facts.attempted_at, facts.progress_at, facts.answered_at] {
             out.extend_from_slice(&time.to_le_bytes());
         }
@@ -179,6 +195,10 @@ fn side(rest: &mut &[u8], version: u8, now: Now, direction: LegDirection, seed: 
     }
     let told = if version == WITHOUT_SESSION { &[] } else { take_octets(rest)? };
     let told = (!told.is_empty()).then(|| told.into());
+    let origin = match flags & HAS_ORIGIN {
+        0 => None,
+        _ => Some(Box::new(Origin::resumed(number(rest)?, number(rest)?))),
+    };
     let timer = (interval > 0).then(|| SessionTimer::resumed(now, interval, is_refresher, seed));
     let times = [number(rest)?, number(rest)?, number(rest)?];
     let texts = Texts {
@@ -190,7 +210,7 @@ fn side(rest: &mut &[u8], version: u8, now: Now, direction: LegDirection, seed: 
         account_code: text(rest)?,
         source: text(rest)?,
     };
-    let end = End { timer, told, ..End::new(dialog, way, flags & ALLOWS_UPDATE != 0) };
+    let end = End { timer, told, origin, ..End::new(dialog, way, flags & ALLOWS_UPDATE != 0) };
     Some((end, Facts::kept(leg, direction, times, texts)))
 }
 

@@ -8,7 +8,7 @@ use crate::{
     passing::Kind,
     shared::{Asked, Context, User},
 };
-use dialog::{Acknowledging, Field, NewResponse, RAck, Reliable, Resend};
+use dialog::{Acknowledging, Body, Field, NewResponse, RAck, Reliable, Resend};
 use sip::{CSeq, HeaderName, Message, Method, StatusCode};
 use std::{collections::VecDeque, time::Duration};
 use transaction::ServerId;
@@ -35,6 +35,16 @@ pub(crate) struct Reliability {
 pub(crate) struct KeptBody {
     pub content_type: Box<[u8]>,
     pub octets: Box<[u8]>,
+}
+
+impl KeptBody {
+    pub fn of(body: Body<'_>) -> Self {
+        Self { content_type: body.content_type.into(), octets: body.octets.into() }
+    }
+
+    pub fn body(&self) -> Body<'_> {
+        Body { content_type: &self.content_type, octets: &self.octets }
+    }
 }
 
 impl Reliability {

@@ -116,17 +116,22 @@ impl Setup {
 
     /// Dials `whom` without any plan of the first run's, to replace a dialog that `replaces` names.
     pub fn start_default(&mut self, ctx: &mut Context<'_, '_>, party: Party, whom: Whom, replaces: Option<String>) {
-        let Party { owner, direction, may_go_outside } = party;
-        let (plan, script) = (Box::default(), Script::Default);
-        let (parent, dialing, last, forward) = Default::default();
-        self.runs.push(Run { parent, direction, owner, plan, may_go_outside, script, dialing, last, forward });
+        self.push_default_run(party);
         let headers = replaces.map(|value| ("Replaces".into(), value.into())).into_iter().collect();
         let shape = Rc::new(Shape { headers, ..Shape::default() });
         let steps = VecDeque::from([vec![(whom, LegOptions { refer: dialplan::Refer::Pass, ..Default::default() })]]);
         self.dial_steps(ctx, 0, steps, shape, None, None);
     }
 
-    /// Begins a dial command of a script's.
+    /// A run without any plan, whose dial command is yet to come.
+    pub fn push_default_run(&mut self, party: Party) {
+        let Party { owner, direction, may_go_outside } = party;
+        let (plan, script) = (Box::default(), Script::Default);
+        let (parent, dialing, last, forward) = Default::default();
+        self.runs.push(Run { parent, direction, owner, plan, may_go_outside, script, dialing, last, forward });
+    }
+
+    /// Begins a dial command.
     pub fn dial(&mut self, ctx: &mut Context<'_, '_>, run: RunNo, dial: Dial) {
         let whom = |leg: dialplan::Leg| (Whom::Named(leg.target), leg.options);
         let steps = dial.steps.into_iter().map(|step| step.into_iter().map(whom).collect()).collect();

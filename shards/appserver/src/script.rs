@@ -4,6 +4,7 @@ use crate::{
     Answer, Query, Report,
     best::Failure,
     call::{Call, RunNo, Setup, State},
+    call_back,
     ring::{Script, Todo},
     shared::{Context, User, Waiter},
 };
@@ -123,7 +124,10 @@ impl Setup {
                 self.dial(ctx, no, *dial);
                 None
             }
-            Ask::Callback(_) => Some(Reply::Refused("calls back are not offered by this switch".into())),
+            Ask::Callback(wanted) => Some(match call_back::begin(ctx, &owner, *wanted) {
+                Ok(number) => Reply::Text(Some(format!("{number:032x}"))),
+                Err(why) => Reply::Refused(why.into()),
+            }),
             Ask::Progress(response) => {
                 self.tell_script_progress(ctx, &response);
                 Some(Reply::Done)

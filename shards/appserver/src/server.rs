@@ -4,17 +4,18 @@
 use crate::{
     Answer, Counters, Place, QueryId, Settings, Surroundings,
     call::Call,
+    call_back,
     dispatch::Turn,
     established::{ADMIN, Established, UNHEARD},
     mint::{Mint, parse_tag},
     plans::Compiled,
     setup,
-    shared::{ByNumber, Core, Kept, User, Waiter},
-    slab::Slab,
+    shared::{ByNumber, Context, Core, Kept, User, Waiter},
+    slab::{Key, Slab},
 };
 use agent::{AppToken, Now, Outbox, Received, Seal, Secret, ShardHash, Ticket, Veil};
 use dialog::Replaces;
-use dialplan::{Fault, Machine};
+use dialplan::{Callback, Fault, Machine};
 use registrar::auth::Authenticator;
 use sip::{Message, StatusCode};
 use std::{
@@ -313,6 +314,28 @@ impl AppServer {
         self.core.calls.put(key, Call::Established(Box::new(established)));
         self.core.counters.restored += u64::from(kept.end.is_none());
         true
+    }
+
+    /// Begins a call back in the name of `user`, an account's address-of-record: the number of its call.
+    ///
+    /// # Errors
+    /// Why there is none, for who asks.
+    pub fn call_back(
+        &mut self,
+        now: Now,
+        user: &str,
+        call_back: Callback,
+        world: &mut impl Surroundings,
+        out: &mut Outbox<'_>,
+    ) -> Result<u128, &'static str> {
+        if self.is_draining {
+            return Err("the application server is being replaced; try again");
+        }
+        if !self.core.tables.accounts.exists(user) {
+            return Err("there is no such user");
+        }
+        let mut ctx = Context { now, key: Key::NONE, core: &mut self.core, world, out };
+        call_back::begin(&mut ctx, &user.into(), call_back)
     }
 
     /// Whether a message is about something that this server has: a transaction, or a call.

@@ -150,7 +150,10 @@ impl Setup {
         let response = NewResponse { reason, contact, fields: &fields, ..NewResponse::new(status, &tag) };
         match self.caller.server {
             Some(server) => ctx.respond(Asked { server, flow: self.caller.flow, message: &invite }, &response),
-            None => self.tell_referrer(ctx, status, reason),
+            None => {
+                self.tell_not_called_back(ctx, status, reason);
+                self.tell_referrer(ctx, status, reason);
+            }
         }
         self.close_caller(ctx, by, status.get(), reason);
     }
@@ -180,7 +183,7 @@ impl Setup {
         let invite = reparse(&octets);
         let tag = ctx.core.tag_text(self.caller.tag);
         match &self.state {
-            State::Refused | State::Joining { .. } => return,
+            State::Refused | State::Joining { .. } | State::Held { .. } => return,
             State::Proceeding => {}
             // The 2xx has not gone out: for the caller there is none (§9.2).
             State::Answering { bridge, .. } => {
@@ -209,7 +212,7 @@ impl Setup {
             }
             State::Answering { .. } => self.cancelled(ctx),
             State::Joining { .. } => self.abandon(ctx),
-            State::Refused => {}
+            State::Held { .. } | State::Refused => {}
         }
     }
 
@@ -226,10 +229,12 @@ impl Setup {
             Then::Bye => {
                 ctx.respond(asked, &NewResponse::new(StatusCode::OK, b""));
                 let is_answering = matches!(self.state, State::Answering { bridge, .. } if bridge == at);
+                let is_joining = matches!(self.state, State::Joining { bridge, .. } if bridge == at);
                 match side {
                     // §15: the caller may end an early dialog so. Ours all stand for one call.
                     Side::Near => self.cancelled(ctx),
                     Side::Far if is_answering => self.hung_up_early(ctx, at),
+                    Side::Far if is_joining => self.hung_up_unjoined(ctx, at),
                     Side::Far => {}
                 }
             }
@@ -246,6 +251,14 @@ impl Setup {
         ctx.out.persist(|octets| put_call_end(octets, number, 2, end));
         self.state = State::Proceeding;
         self.refuse(ctx, Failure::of(StatusCode::TEMPORARILY_UNAVAILABLE), EndedBy::OtherLeg);
+    }
+
+    /// The far end has hung up before it was joined with who waits for it.
+    fn hung_up_unjoined(&mut self, ctx: &mut Context<'_, '_>, at: usize) {
+        let leg = self.bridges[at].leg;
+        self.close_leg(ctx, leg, EndedBy::Peer, StatusCode::OK.get(), StatusCode::OK.reason());
+        self.state = State::Proceeding;
+        self.refuse(ctx, Failure::of(StatusCode::REQUEST_TERMINATED), EndedBy::Peer);
     }
 
     /// Takes a response to a request that passes inside an early dialog.
@@ -294,6 +307,7 @@ impl Setup {
         if matches!(self.state, State::Proceeding) && self.until <= ctx.now.monotonic {
             return self.run_out_of_time(ctx);
         }
+        self.begin_call_back(ctx);
         for at in 0..self.bridges.len() {
             let Some(server) = self.caller.server else { break };
             let repeated = self.bridges[at].bridge.repeat_reliable(ctx, server);
@@ -378,6 +392,7 @@ impl Setup {
             losers: legs.into_iter().filter(|leg| matches!(leg.state, LegState::Cancelled(_))).collect(),
             state: established::State::Up,
             transfer: None,
+            aligning: None,
             byes: Vec::new(),
         }
     }

@@ -151,7 +151,7 @@ impl Setup {
                 _ => String::new(),
             },
         };
-        leg.facts = Some(Facts::new(ctx.now, u16::from(no) + 1, LegDirection::Out, texts));
+        leg.facts = Some(Facts::new(ctx.now, self.legs_before + u16::from(no) + 1, LegDirection::Out, texts));
         let sent = request.invite(ctx, no, &self.caller, &leg.plan, None);
         leg.request = Some(Box::new(request));
         match sent {

@@ -11,11 +11,13 @@
 use crate::{
     answer::own_tag,
     bridge::Side,
-    call::{Call, Caller, Setup, State},
-    caller::Party,
+    call::{Call, Caller, Setup, State, Why, put_back, with_other},
+    call_back::Parties,
+    caller::{Party, Unsent},
     cdr::{Facts, Texts},
     established::{self, Established},
-    leg::{Whom, body_of},
+    inside::mangled,
+    leg::Whom,
     mint::place_of_tag,
     passing,
     refresh::after_glare,
@@ -23,10 +25,14 @@ use crate::{
     shared::{Asked, CallKey, Context, User},
 };
 use agent::{Agent, Flow};
-use dialog::{Body, Field, NewResponse, Progress, ReferTo, Replaces, SessionTimer};
-use sip::{HeaderName, Message, Method, Octets, Response, StatusCode, Uri};
+use dialog::{Body, NewResponse, Progress, ReferTo, Replaces, Sdp};
+use sip::{Message, Method, Response, StatusCode, Uri};
 use std::{rc::Rc, time::Duration};
 use store::{Direction, EndedBy, LegDirection, put_call};
+
+/// Who was to be joined with this one is not there any longer, or does not take the session.
+const ABANDONED: Why =
+    Why { by: EndedBy::OtherLeg, reason: "the other party is not there", cause: Some(StatusCode::REQUEST_TERMINATED) };
 
 /// A transfer that goes on, in the call that is transferred.
 pub(crate) struct Transfer {
@@ -41,6 +47,8 @@ pub(crate) struct Transfer {
     join: Option<u16>,
     /// What it offers.
     offer: Option<KeptBody>,
+    /// What the parties have said, if the call is a call back whose second party is the target.
+    parties: Option<Box<Parties>>,
     /// When it is tried again: another INVITE was under way.
     join_again_at: Option<Duration>,
     /// Until when it may be.
@@ -48,6 +56,26 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
+    /// One that `referrer` asks for by the REFER of that number.
+    fn new(target: CallKey, referrer: Side, refer: u32) -> Self {
+        Self {
+            referrer,
+            refer,
+            is_referrer_gone: false,
+            target,
+            join: None,
+            offer: None,
+            parties: None,
+            join_again_at: None,
+            join_until: Duration::ZERO,
+        }
+    }
+
+    /// That of a call back, whose caller was never there, to its second party.
+    pub fn of_call_back(target: CallKey, parties: Parties) -> Self {
+        Self { is_referrer_gone: true, parties: Some(Box::new(parties)), ..Self::new(target, Side::Near, 0) }
+    }
+
     pub fn next_timeout(&self) -> Option<Duration> {
         self.join_again_at
     }
@@ -79,16 +107,7 @@ impl Established {
         ctx.respond(asked, &NewResponse::new(StatusCode::ACCEPTED, b""));
         let refer = asked.message.request().map_or(0, |request| request.cseq.number);
         let key = ctx.core.calls.reserve();
-        self.transfer = Some(Box::new(Transfer {
-            referrer: side,
-            refer,
-            is_referrer_gone: false,
-            target: key,
-            join: None,
-            offer: None,
-            join_again_at: None,
-            join_until: Duration::ZERO,
-        }));
+        self.transfer = Some(Box::new(Transfer::new(key, side, refer)));
         self.notify(ctx, StatusCode::TRYING, StatusCode::TRYING.reason());
         match self.call_target(ctx, key, side, asked.flow, &target, whom, replaces) {
             Some(mut setup) => {
@@ -121,53 +140,26 @@ impl Established {
         replaces: Option<String>,
     ) -> Option<Box<Setup>> {
         let referred = &self.bridge.end(referrer.other()).dialog;
-        let (tag, call_id) = (ctx.core.mint.draw(), ctx.core.mint.call_id());
-        let mut invite = Vec::with_capacity(512);
-        for part in [
-            &b"INVITE "[..],
-            target,
-            b" SIP/2.0\r\nVia: SIP/2.0/UDP unknown.invalid;branch=z9hG4bK0\r\nFrom: ",
-            referred.remote(),
-            b";tag=",
-            &ctx.core.tag_text(tag),
-            b"\r\nTo: <",
-            target,
-            b">\r\nCall-ID: ",
-            &call_id,
-            b"\r\nCSeq: 1 INVITE\r\nContact: <",
-            referred.remote_target(),
-            b">\r\nContent-Length: 0\r\n\r\n",
-        ] {
-            invite.put(part);
-        }
-        let message = Message::parse(&invite, &sip::Limits::default()).ok()?;
-        let request = message.request().ok()?;
+        let (from, contact) = (referred.remote(), referred.remote_target());
+        // Whether it can stand in a request at all.
+        Uri::parse(target).ok()?;
         let owner: Rc<str> = self.user.clone().unwrap_or_default();
         let may_go_outside = ctx.core.tables.accounts.find(&owner).is_some_and(|account| account.may_relay);
         let facts = if referrer == Side::Near { &self.far_facts } else { &self.near_facts };
         // Whose provider the referred end is reached through is the new call's to know, too.
         let Texts { user, provider, .. } = facts.texts();
+        let caller = sip::Address::from_value(from).map_or(&b""[..], |from| from.uri);
         let texts = Texts {
-            caller: str::from_utf8(request.from.uri).unwrap_or_default(),
+            caller: str::from_utf8(caller).unwrap_or_default(),
             callee: str::from_utf8(target).unwrap_or_default(),
             user: if provider.is_empty() { &owner } else { user },
             provider,
             ..Texts::default()
         };
-        let caller = Caller {
-            facts: Facts::new(ctx.now, 0, LegDirection::In, texts),
-            flow,
-            way: self.bridge.end(referrer.other()).way,
-            server: None,
-            transfer: Some(ctx.key),
-            at_once: None,
-            tag,
-            dialog: None,
-            user: None,
-            is_late_offer: true,
-            provider: None,
-            invite: invite.as_slice().into(),
-        };
+        let facts = Facts::new(ctx.now, 0, LegDirection::In, texts);
+        let caller = Caller::unsent(ctx, &Unsent { from, target, contact, offer: None }, flow, facts);
+        let way = self.bridge.end(referrer.other()).way;
+        let caller = Caller { way, transfer: Some(ctx.key), ..caller };
         let mut setup = Setup::new(ctx, caller);
         let mut ctx = Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out };
         // The plan of whoever owns the call has decided about it already; the referrer's word is dialled as it is.
@@ -215,6 +207,9 @@ impl Established {
 
     /// The target did not answer, or the referred end did not take it: the call is as it was before.
     fn end_transfer(&mut self, ctx: &mut Context<'_, '_>, status: StatusCode, reason: &str) {
+        if self.is_called_back() {
+            return self.end_call_back(ctx, status, reason);
+        }
         self.notify(ctx, status, reason);
         if self.transfer.take().is_some_and(|transfer| transfer.is_referrer_gone) {
             self.hang_up(ctx, established::TRANSFER_FAILED);
@@ -240,6 +235,9 @@ impl Established {
         if status == StatusCode::REQUEST_PENDING && self.join_later(ctx) {
             return true;
         }
+        if is_mismatch(status) && self.join_narrowed(ctx) {
+            return true;
+        }
         if !status.is_success() {
             with_setup(ctx, transfer, |setup, ctx| setup.abandon(ctx));
             self.end_transfer(ctx, status, status.reason());
@@ -248,14 +246,15 @@ impl Established {
         let referrer = self.transfer.as_ref().map_or(Side::Near, |transfer| transfer.referrer);
         let referred = referrer.other();
         let offer = self.transfer.as_mut().and_then(|transfer| transfer.offer.take());
-        let end = self.bridge.end_mut(referred);
-        end.follow_target(message, flow);
-        end.timer = SessionTimer::agreed(ctx.now, message);
-        end.tell(offer.as_ref().map(|kept| Body { content_type: &kept.content_type, octets: &kept.octets }));
+        self.bridge.take_answer(ctx, referred, message, flow, offer.as_ref().map(KeptBody::body));
         self.bridge.acknowledge(ctx, referred, response.cseq.number, None);
+        if self.is_called_back() {
+            self.join_parties(ctx, transfer, message, offer);
+            return true;
+        }
         self.notify(ctx, StatusCode::OK, StatusCode::OK.reason());
         let mut body = Vec::new();
-        let body = crate::inside::mangled(message, self.bridge.mangle.then_some(flow), &mut body);
+        let body = mangled(message, self.bridge.mangle.then_some(flow), &mut body);
         let (old_key, new_key) = (ctx.key, transfer);
         let joined = with_other(ctx, new_key, |call, ctx| {
             let Call::Setup(setup) = call else { return };
@@ -330,8 +329,7 @@ impl Established {
     /// The target has answered: its offer goes to the referred end.
     fn join(&mut self, ctx: &mut Context<'_, '_>, offer: Option<Body<'_>>) -> bool {
         let Some(transfer) = &mut self.transfer else { return false };
-        transfer.offer =
-            offer.map(|body| KeptBody { content_type: body.content_type.into(), octets: body.octets.into() });
+        transfer.offer = offer.map(KeptBody::of);
         // The target repeats its answer no longer (§13.3.1.4).
         transfer.join_until = ctx.now.monotonic + 64 * ctx.core.settings.transactions.t1;
         if self.bridge.is_inviting() { self.join_later(ctx) } else { self.send_join(ctx) }
@@ -362,22 +360,84 @@ impl Established {
         let no = self.bridge.number();
         let Some(transfer) = &mut self.transfer else { return false };
         transfer.join = Some(no);
-        let offer = transfer.offer.as_ref();
-        let offer = offer.map(|kept| Body { content_type: &kept.content_type, octets: &kept.octets });
-        let end = self.bridge.end_mut(transfer.referrer.other());
-        let (branch, mut draft) = (ctx.core.mint.draw(), ctx.out.draft());
-        let (mut fields, mut expires) = (vec![Field::own(HeaderName::Supported, b"timer, replaces")], Vec::new());
-        if let Some(timer) = &end.timer {
-            timer.expires().write(&mut expires);
-            fields.push(Field::own(HeaderName::SessionExpires, &expires));
+        let side = transfer.referrer.other();
+        let offer = transfer.offer.take();
+        let is_sent = self.bridge.invite(ctx, side, no, offer.as_ref().map(KeptBody::body));
+        if let Some(transfer) = &mut self.transfer {
+            transfer.offer = offer;
         }
-        let written = end.dialog.write_request(ctx.ua(), branch, Method::Invite, &fields, offer, &mut draft);
-        written.expect("INVITE is a token");
-        let (user, provider) = (User::Own(ctx.key, no), end.provider.as_ref());
-        let is_sent = ctx.send_inside(user, Method::Invite, end.way, provider, branch, draft).is_some();
-        end.inviting = is_sent.then_some(no);
         is_sent
     }
+
+    /// Offers a first party who has refused it what the second one answered once more, without the codecs that he lacks. False where
+    /// that would be the same again.
+    fn join_narrowed(&mut self, ctx: &mut Context<'_, '_>) -> bool {
+        let Some(transfer) = &mut self.transfer else { return false };
+        let parties = transfer.parties.as_mut().filter(|parties| !parties.is_narrowed);
+        let (Some(parties), Some(offer)) = (parties, &mut transfer.offer) else { return false };
+        parties.is_narrowed = true;
+        let (known, mut narrowed) = (Sdp::new(&parties.first).codecs(), Vec::new());
+        if !Sdp::new(&offer.octets).write_narrowed(|codec| known.contains(codec), &mut narrowed) {
+            return false;
+        }
+        offer.octets = narrowed.into();
+        self.send_join(ctx)
+    }
+
+    /// The first party of a call back has taken what the second one answered: both are in one call.
+    fn join_parties(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        second: CallKey,
+        message: &Message<'_>,
+        offer: Option<KeptBody>,
+    ) {
+        let parties = self.transfer.take().and_then(|transfer| transfer.parties);
+        let (Some(said), Some(parties), Some(offer)) = (Sdp::of(message), parties, offer) else {
+            with_setup(ctx, second, |setup, ctx| setup.abandon(ctx));
+            return self.end_call_back(ctx, StatusCode::NOT_ACCEPTABLE_HERE, "the first party has described no media");
+        };
+        let (key, tag) = (ctx.key, own_tag(&self.bridge.far.dialog));
+        let joined = with_other(ctx, second, |call, ctx| {
+            let Call::Setup(setup) = call else { return false };
+            let State::Joining { bridge, .. } = setup.state else { return false };
+            std::mem::swap(&mut setup.bridges[bridge].bridge.near, &mut self.bridge.far);
+            setup.caller.facts = self.far_facts.clone();
+            let (record, number, version) = (setup.record(ctx, bridge), setup.number, self.version + 1);
+            ctx.out.persist(|octets| {
+                let _ = put_call(octets, number, version, &record);
+            });
+            setup.state = State::Refused;
+            let mut established = setup.establish(ctx, bridge);
+            (established.version, established.user, established.until) = (version, self.user.clone(), self.until);
+            if let Some(user) = &established.user {
+                ctx.core.users.entry(Rc::clone(user)).or_default().push(ctx.key);
+            }
+            ctx.core.dialogs.extend(tag.map(|tag| (tag, ctx.key)));
+            // What stood in its place goes with the call that it was.
+            let stood_in = own_tag(&self.bridge.far.dialog);
+            if let Some(owner) = stood_in.and_then(|tag| ctx.core.dialogs.get_mut(&tag)) {
+                *owner = key;
+            }
+            established.align(ctx, [said.as_bytes().into(), offer.octets], &parties.first);
+            *call = Call::Established(Box::new(established));
+            true
+        });
+        if joined != Some(true) {
+            with_setup(ctx, second, |setup, ctx| setup.abandon(ctx));
+            return self.end_call_back(ctx, StatusCode::SERVER_INTERNAL_ERROR, "the second party has gone");
+        }
+        passing::refuse(ctx, std::mem::take(&mut self.bridge.passing));
+        self.state = established::State::Over;
+    }
+}
+
+/// Whether a refusal is about the session that was offered (RFC 3261 §21.4.13, §21.4.26, §21.6.4).
+pub(crate) fn is_mismatch(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_ACCEPTABLE_HERE | StatusCode::NOT_ACCEPTABLE_ANYWHERE
+    )
 }
 
 impl Setup {
@@ -401,9 +461,10 @@ impl Setup {
     }
 
     /// The target has answered: the end that is referred to it gets its offer.
-    pub fn join(&mut self, ctx: &mut Context<'_, '_>, bridge: usize, cseq: u32, message: &Message<'_>) {
+    pub fn join(&mut self, ctx: &mut Context<'_, '_>, bridge: usize, cseq: u32, message: &Message<'_>, flow: Flow) {
         self.state = State::Joining { bridge, cseq };
-        let offer = body_of(message);
+        let (mangle, mut body) = (self.bridges[bridge].bridge.mangle, Vec::new());
+        let offer = mangled(message, mangle.then_some(flow), &mut body);
         let joins = self.caller.transfer.and_then(|call| {
             with_other(ctx, call, |call, ctx| match call {
                 Call::Established(established) => established.join(ctx, offer),
@@ -421,10 +482,13 @@ impl Setup {
         self.tell_referrer(ctx, status, status.reason());
         if let State::Joining { bridge, cseq } = self.state {
             let leg = self.bridges[bridge].leg;
-            // §13.2.2.4: the offer has no answer that the core would take; ACK, and BYE.
-            self.bridges[bridge].bridge.acknowledge(ctx, Side::Far, cseq, None);
-            self.bridges[bridge].bridge.bye(ctx, Side::Far, None);
-            self.close_leg(ctx, leg, EndedBy::OtherLeg, StatusCode::OK.get(), "the transfer failed");
+            if self.caller.is_late_offer {
+                // §13.2.2.4: the offer has no answer that the core would take; ACK, and BYE.
+                self.bridges[bridge].bridge.acknowledge(ctx, Side::Far, cseq, None);
+            }
+            let reason = ABANDONED.header();
+            self.bridges[bridge].bridge.bye(ctx, Side::Far, reason.as_deref());
+            self.close_leg(ctx, leg, EndedBy::OtherLeg, StatusCode::OK.get(), ABANDONED.reason);
             self.state = State::Proceeding;
         }
         self.refuse(ctx, crate::best::Failure::of(StatusCode::REQUEST_TERMINATED), EndedBy::OtherLeg);
@@ -437,29 +501,6 @@ fn is_ours(ctx: &Context<'_, '_>, target: &[u8], replaces: &Replaces<'_>) -> boo
     let Ok(uri) = Uri::parse(target).and_then(Uri::sip) else { return false };
     let by_contact = uri.user.is_some_and(|user| ctx.core.tokens.open(user, replaces.call_id).is_some());
     by_contact || ctx.core.settings.domains.local(&uri.host, uri.port).is_some()
-}
-
-/// Works on another call than the one that is out of its slot. None where it is not there.
-fn with_other<'t, T>(
-    ctx: &mut Context<'_, 't>,
-    key: CallKey,
-    work: impl FnOnce(&mut Call, &mut Context<'_, 't>) -> T,
-) -> Option<T> {
-    let mut call = ctx.core.calls.take(key)?;
-    let mut other = Context { now: ctx.now, key, core: ctx.core, world: ctx.world, out: ctx.out };
-    let done = work(&mut call, &mut other);
-    put_back(&mut other, call);
-    Some(done)
-}
-
-/// Puts the call of `ctx` into its slot, or forgets it if it is over.
-fn put_back(ctx: &mut Context<'_, '_>, call: Call) {
-    if call.is_over() {
-        call.forget(ctx);
-        ctx.core.calls.release(ctx.key);
-    } else {
-        ctx.core.calls.put(ctx.key, call);
-    }
 }
 
 fn with_setup(ctx: &mut Context<'_, '_>, key: CallKey, work: impl FnOnce(&mut Setup, &mut Context<'_, '_>)) {

@@ -30,7 +30,7 @@ pub use record::Malformed;
 pub use reliable::{Acknowledging, NoMatch, RAck, Reliable, Resend, rseq};
 pub use request::{MAX_FORWARDS, NewRequest, UserAgent, write_again};
 pub use response::{Contact, NewResponse};
-pub use sdp::{Direction, Line, Media, Network, Origin, Sdp, is_private, mangle};
+pub use sdp::{Codec, Direction, Line, Media, Network, Origin, Sdp, is_private, mangle, write_placeholder};
 pub use session::{Conflict, End, Meaning, Place, Session, glare_retry, retry_after_secs};
 pub use text::{BadText, Body, Field, Party};
 pub use timer::{

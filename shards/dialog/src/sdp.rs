@@ -5,9 +5,11 @@
 
 mod multipart;
 mod mangle;
+mod third_party;
 
 pub use mangle::{is_private, mangle};
 pub(crate) use multipart::part_of;
+pub use third_party::{Codec, write_placeholder};
 
 use crate::Body;
 use sip::{HeaderName, Message, Octets};
@@ -214,15 +216,19 @@ impl<'b> Network<'b> {
 }
 
 impl Direction {
-    fn of(line: &Line<'_>) -> Option<Self> {
-        match line.value {
-            _ if line.kind != b'a' => None,
-            b"sendrecv" => Some(Self::SendRecv),
-            b"sendonly" => Some(Self::SendOnly),
-            b"recvonly" => Some(Self::RecvOnly),
-            b"inactive" => Some(Self::Inactive),
-            _ => None,
+    /// The attribute's name.
+    pub fn attribute(self) -> &'static str {
+        match self {
+            Self::SendRecv => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::RecvOnly => "recvonly",
+            Self::Inactive => "inactive",
         }
+    }
+
+    fn of(line: &Line<'_>) -> Option<Self> {
+        let all = [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive];
+        all.into_iter().find(|direction| line.kind == b'a' && line.value == direction.attribute().as_bytes())
     }
 }
 

@@ -1,13 +1,16 @@
 //! What a script asks of the application server, and the replies that resume it.
 
-use crate::dial::Dial;
+use crate::{
+    Facts,
+    dial::{Dial, Shape, parse::parse},
+};
 
 /// What a suspended run waits for. The variant of [`Reply`] that answers it stands with each.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// Call out: [`Reply::Dialled`].
     Dial(Box<Dial>),
-    /// Call two parties and join them: [`Reply::Dialled`].
+    /// Call two parties and join them, in a call of its own: [`Reply::Text`] with the number of that call.
     Callback(Box<Callback>),
     /// Send a provisional response: [`Reply::Done`]. (A final response ends the run, see [`Ending`](crate::Ending).)
     Progress(Response),
@@ -172,8 +175,49 @@ pub struct Callback {
     pub first: Dial,
     /// Dials the other one.
     pub second: Dial,
-    /// Time between the script's end and the first call.
+    /// Time until the first call.
     pub delay_secs: u32,
+    /// What the first party is offered until it hears the other one.
+    pub hold: Hold,
+}
+
+impl Callback {
+    /// The one that an administrator asks for in the name of the user whom `facts` name: two dial strings.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, for who wrote it.
+    pub fn parse(first: &str, second: &str, facts: &Facts) -> Result<Self, String> {
+        let dial = |targets| {
+            let steps = parse(targets, facts)?;
+            Ok::<_, String>(Dial { steps, ring_secs: None, max_call_secs: None, shape: Shape::default() })
+        };
+        Ok(Self { first: dial(first)?, second: dial(second)?, delay_secs: 0, hold: Hold::default() })
+    }
+}
+
+/// The direction of a stream that nobody listens to yet (RFC 3264 §5.1), as the offer says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// Nobody sends.
+    #[default]
+    Inactive,
+    /// The party may send. Some gateways hang up a call without any media; this keeps them.
+    ReceiveOnly,
+}
+
+impl Hold {
+    /// The attribute's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inactive => "inactive",
+            Self::ReceiveOnly => "recvonly",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Inactive, Self::ReceiveOnly].into_iter().find(|hold| hold.name() == name)
+    }
 }
 
 /// A request to the web.

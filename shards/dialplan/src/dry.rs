@@ -68,10 +68,11 @@ impl World<'_> {
         match ask {
             Ask::Dial(dial) => self.dial(dial),
             Ask::Callback(callback) => {
-                self.tell("calls back, first:".to_owned());
+                self.tell(format!("calls back after {} s, first:", callback.delay_secs));
                 self.legs(&callback.first);
                 self.tell("then:".to_owned());
-                self.dial(&callback.second)
+                self.legs(&callback.second);
+                Reply::Text(Some(format!("{:032x}", 1)))
             }
             Ask::Progress(response) => {
                 self.tell(format!("responds {} {}", response.status, response.reason).trim_end().to_owned());

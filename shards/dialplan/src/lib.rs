@@ -24,7 +24,7 @@ mod memory;
 mod dry;
 
 pub use ask::{
-    Ask, Binding, Call, Callback, DialResult, Dialled, HeaderField, LegOutcome, OutOfDialog, Reply, Response,
+    Ask, Binding, Call, Callback, DialResult, Dialled, HeaderField, Hold, LegOutcome, OutOfDialog, Reply, Response,
     WebRequest,
 };
 pub use dial::{Dial, From, Leg, LegOptions, Redirect, Refer, Shape, Target};

@@ -318,7 +318,7 @@ impl Machine {
                 Err(None)
             }
             CoroutineResult::Yield(Paused::Asks(ask)) => {
-                let dials = matches!(ask, Ask::Dial(_) | Ask::Callback(_));
+                let dials = matches!(ask, Ask::Dial(_));
                 run.waits = if dials { Waits::Dialling(now) } else { Waits::Reply };
                 Ok(Step::Asks(ask))
             }

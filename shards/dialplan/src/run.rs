@@ -3,7 +3,12 @@
 //! The functions that a script calls find their run in [`CURRENT`], which the machine sets around each resume. Nothing
 //! keeps a reference to it across a suspension.
 
-use crate::{Ask, Cause, Dialled, Facts, Fault, Limits, Plan, Reply, ask::Response, dial::Shape, memory};
+use crate::{
+    Ask, Cause, Dialled, Facts, Fault, Limits, Plan, Reply,
+    ask::Response,
+    dial::{Dial, Shape},
+    memory,
+};
 use corosensei::Yielder;
 use rhai::{Dynamic, Engine, EvalAltResult, Position, Scope};
 use std::{
@@ -232,6 +237,12 @@ impl Current {
             self.uncounted(|_| drop(wrong));
             raised
         })
+    }
+
+    /// Counts the legs of a dial command.
+    pub fn count_legs(&mut self, dial: &Dial) -> Result<(), Raised> {
+        self.used.legs += dial.steps.iter().map(|step| step.len() as u32).sum::<u32>();
+        if self.used.legs > self.limits.max_legs { Err(self.limit(Limit::Legs)) } else { Ok(()) }
     }
 
     /// Ends the run at a bound.

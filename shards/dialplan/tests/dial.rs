@@ -6,7 +6,7 @@ static MEMORY: dialplan::Counted = dialplan::Counted::new(std::alloc::System);
 mod common;
 
 use common::*;
-use dialplan::{Ask, Dial, From, LegOptions, Redirect, Refer, Target};
+use dialplan::{Ask, Callback, Dial, From, Hold, LegOptions, Redirect, Refer, Reply, Target};
 
 fn dial(source: &str) -> Dial {
     match asked(Some(start(source).2)) {
@@ -80,6 +80,45 @@ fn a_leg_has_options() {
         account_code: Some("c 1".into()),
     };
     assert_eq!(options, expected);
+}
+
+fn callback(source: &str) -> Callback {
+    match asked(Some(start(source).2)) {
+        Ask::Callback(callback) => *callback,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_call_back_has_two_dial_strings_and_options() {
+    let plain = callback(
+        "sys.set_header(\"X-A\", \"1\"); sys.set_body(\"text/plain\", \"hi\"); sys.callback(\"a | b\", \"c\");",
+    );
+    assert_eq!((plain.delay_secs, plain.hold), (5, Hold::Inactive));
+    assert_eq!((plain.first.steps.len(), plain.second.steps.len(), plain.first.ring_secs), (2, 1, None));
+    assert_eq!(*plain.second.shape.headers, [("X-A".into(), "1".into())]);
+    assert_eq!((&plain.first.shape.body, &plain.second.shape.body), (&None, &None));
+    let full = callback("sys.callback(\"a\", \"b\", #{ delay: 0, ring: 20, hold: \"recvonly\" });");
+    assert_eq!((full.delay_secs, full.hold), (0, Hold::ReceiveOnly));
+    assert_eq!((full.first.ring_secs, full.second.ring_secs), (Some(20), Some(20)));
+}
+
+#[test]
+fn a_plan_goes_on_after_a_call_back_with_its_number() {
+    let (mut machine, run, step) = start("let number = sys.callback(\"a\", \"b\"); sys.log(number); sys.respond(486);");
+    assert!(matches!(asked(Some(step)), Ask::Callback(_)));
+    let ending = ended(machine.resume(NOW, run, Reply::Text(Some("0a".into()))));
+    assert_eq!(ending.response.map(|response| response.status), Some(486));
+    assert!(ending.trace.iter().any(|line| line.ends_with("0a")), "{:?}", ending.trace);
+}
+
+#[test]
+fn options_of_a_call_back_that_are_wrong_say_why() {
+    let wrong = |options: &str| fault(&format!("sys.callback(\"a\", \"b\", {options})")).message.to_string();
+    assert_eq!(wrong("#{ wait: 1 }"), "there is no option `wait`: write delay, ring or hold");
+    assert_eq!(wrong("#{ delay: -1 }"), "delay is -1: write a number from 0 to 86400");
+    assert_eq!(wrong("#{ ring: \"long\" }"), "ring is a number of seconds");
+    assert_eq!(wrong("#{ hold: \"music\" }"), "hold is \"inactive\" or \"recvonly\"");
 }
 
 #[test]

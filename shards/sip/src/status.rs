@@ -72,6 +72,7 @@ codes! {
     600 BUSY_EVERYWHERE "Busy Everywhere",
     603 DECLINE "Decline",
     604 DOES_NOT_EXIST_ANYWHERE "Does Not Exist Anywhere",
+    606 NOT_ACCEPTABLE_ANYWHERE "Not Acceptable",
 }
 
 impl StatusCode {

@@ -71,6 +71,13 @@ pub struct Call {
     pub is_held: bool,
     /// Methods of the requests that came inside the dialog.
     pub received: Vec<String>,
+    /// The Reason of the BYE that came.
+    pub reason: Option<String>,
+    /// The sessions that the peer has described: their names, and the version of the latest description.
+    pub sessions: Vec<(String, u64)>,
+    /// The port of the latest media line.
+    pub peer_port: u16,
+    port: u16,
 }
 
 /// One dialog of a call: a caller has several where the INVITE forked.
@@ -115,6 +122,10 @@ impl Call {
             media: None,
             is_held: false,
             received: Vec::new(),
+            reason: None,
+            sessions: Vec::new(),
+            peer_port: 0,
+            port: 49170,
         }
     }
 
@@ -123,17 +134,41 @@ impl Call {
         if let Some(sdp) = Sdp::of(message) {
             self.media = sdp.connection().and_then(|network| network.ip);
             self.is_held = sdp.is_hold();
+            self.peer_port = sdp.media().next().map_or(0, |media| media.port);
+            let Some(origin) = sdp.origin() else { return };
+            let text = |octets| String::from_utf8_lossy(octets).into_owned();
+            let (name, version) = (text(origin.session_id), text(origin.version).parse().unwrap_or(0));
+            match self.sessions.last_mut() {
+                Some((last, latest)) if *last == name => *latest = version,
+                _ => self.sessions.push((name, version)),
+            }
         }
+    }
+
+    /// Whether an offer has a format that the phone lacks.
+    pub fn lacks_format(&self, message: &Message<'_>) -> bool {
+        let (Some(sdp), Some(lacking)) = (Sdp::of(message), self.script.lacks) else { return false };
+        sdp.media().any(|media| media.formats().any(|format| format == lacking.as_bytes()))
+    }
+
+    /// Takes a re-INVITE.
+    pub fn wander(&mut self) {
+        self.port += if self.script.wanders { 2 } else { 0 };
+    }
+
+    /// Where the phone wants its media.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A session description of ours.
     pub fn describe(&mut self, address: IpAddr) -> String {
         self.descriptions += 1;
         let direction = if self.is_holding { "sendonly" } else { "sendrecv" };
-        let version = self.descriptions;
+        let (version, port, formats) = (self.descriptions, self.port, self.script.formats.unwrap_or("0"));
         format!(
             "v=0\r\no=phone 1 {version} IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\n\
-             m=audio 49170 RTP/AVP 0\r\na={direction}\r\n"
+             m=audio {port} RTP/AVP {formats}\r\na={direction}\r\n"
         )
     }
 }

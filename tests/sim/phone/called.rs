@@ -34,6 +34,9 @@ impl Phone {
         self.transactions.set_user(id, Tag { call: number, leg: 0, asked: Asked::Invite });
         self.transactions.trying(now, id, message, out);
         self.enter(number, Phase::Start, When::Start);
+        if self.calls[number].lacks_format(message) {
+            self.refuse(now, number, StatusCode::NOT_ACCEPTABLE_HERE.get(), Contact::Absent, &[], out);
+        }
     }
 
     /// Responds to the INVITE that began a call.

@@ -182,6 +182,8 @@ impl Phone {
         self.transactions.set_user(id, Tag { call: number, leg: index, asked });
         match request.method {
             Method::Bye => {
+                let reason = message.value(HeaderName::Reason);
+                self.calls[number].reason = reason.map(|reason| String::from_utf8_lossy(reason).into_owned());
                 self.respond(now, id, message, flow, &refusal(StatusCode::OK), out);
                 let call = &mut self.calls[number];
                 let is_waiting = !call.is_caller && matches!(call.phase, Phase::Start | Phase::Ringing);
@@ -193,7 +195,11 @@ impl Phone {
                     self.over(number, Outcome::HungUpByPeer);
                 }
             }
+            Method::Invite if self.calls[number].lacks_format(message) => {
+                self.respond(now, id, message, flow, &refusal(StatusCode::NOT_ACCEPTABLE_HERE), out);
+            }
             Method::Invite => {
+                self.calls[number].wander();
                 self.take_offer(now, id, (number, index), [Place::Invite, Place::Success], message, flow, out)
             }
             Method::Update => {

@@ -2,7 +2,7 @@
 
 use super::{Registry, Sys, int, show};
 use crate::{
-    Ask, Callback, Cause, Dial, DialResult, Dialled, Direction, Reply, Response,
+    Ask, Callback, Cause, Dial, DialResult, Dialled, Direction, Hold, Reply, Response,
     dial::parse::{parse, target},
     run::{Current, Limit, Over, Raised, ask, question, sleep, with},
     script::shape::{body, header_map},
@@ -27,11 +27,11 @@ fn calls(to: &mut Registry) {
         |_: &mut Sys, targets: &str, ring: INT, max: INT| dial(targets, Some(ring), Some(max)),
     );
     to.method("sys.callback(first, second) -> string", |_: &mut Sys, first: &str, second: &str| {
-        callback(first, second, 0)
+        callback(first, second, &Map::new())
     });
     to.method(
-        "sys.callback(first, second, delay_secs) -> string",
-        |_: &mut Sys, first: &str, second: &str, delay: INT| callback(first, second, delay),
+        "sys.callback(first, second, options) -> string",
+        |_: &mut Sys, first: &str, second: &str, options: Map| callback(first, second, &options),
     );
     to.method("sys.forward(app)", |_: &mut Sys, app: &str| -> Result<(), Raised> {
         let is_handed_over = ask(
@@ -52,8 +52,8 @@ fn dial(targets: &str, ring: Option<INT>, max: Option<INT>) -> Result<ImmutableS
         let ring_secs = ring.map(|secs| whole(secs, "ring_secs")).transpose()?.map(|secs| secs.min(longest));
         let max_call_secs = max.map(|secs| whole(secs, "max_call_secs")).transpose()?.filter(|secs| *secs > 0);
         let dial = prepare(current, targets, ring_secs, max_call_secs)?;
-        current.used.legs += dial.steps.iter().map(|step| step.len() as u32).sum::<u32>();
-        if current.used.legs > current.limits.max_legs { Err(current.limit(Limit::Legs)) } else { Ok(dial) }
+        current.count_legs(&dial)?;
+        Ok::<_, Raised>(dial)
     })?;
     dialled(Ask::Dial(dial))
 }
@@ -71,17 +71,59 @@ fn prepare(
     })
 }
 
-fn callback(first: &str, second: &str, delay: INT) -> Result<ImmutableString, Raised> {
+/// The number of the call that calls both.
+fn callback(first: &str, second: &str, options: &Map) -> Result<String, Raised> {
     let callback = with(|current| {
         current.used.callbacks += 1;
         if current.used.callbacks > current.limits.max_callbacks {
             return Err(current.limit(Limit::Callbacks));
         }
-        let delay_secs = whole(delay, "delay_secs")?;
-        let (first, second) = (prepare(current, first, None, None)?, prepare(current, second, None, None)?);
-        Ok(current.uncounted(|_| Box::new(Callback { first: *first, second: *second, delay_secs })))
+        let CallbackOptions { delay_secs, ring_secs, hold } = CallbackOptions::read(options)?;
+        let ring_secs = ring_secs.map(|secs| secs.min(current.limits.max_ring_secs));
+        let (mut first, mut second) =
+            (prepare(current, first, ring_secs, None)?, prepare(current, second, ring_secs, None)?);
+        // Each is offered what the other one says.
+        current.uncounted(|_| (first.shape.body, second.shape.body) = (None, None));
+        current.count_legs(&first)?;
+        current.count_legs(&second)?;
+        Ok(current.uncounted(|_| Box::new(Callback { first: *first, second: *second, delay_secs, hold })))
     })?;
-    dialled(Ask::Callback(callback))
+    question(
+        |_| Ask::Callback(callback),
+        |_, reply| match reply {
+            Reply::Text(Some(number)) => Some(number.clone()),
+            _ => None,
+        },
+    )
+}
+
+/// Time until the first call: who is called back has hung up by then.
+const CALLBACK_DELAY_SECS: u32 = 5;
+
+/// What the options of `sys.callback` say.
+struct CallbackOptions {
+    delay_secs: u32,
+    ring_secs: Option<u32>,
+    hold: Hold,
+}
+
+impl CallbackOptions {
+    fn read(options: &Map) -> Result<Self, Raised> {
+        let mut read = Self { delay_secs: CALLBACK_DELAY_SECS, ring_secs: None, hold: Hold::default() };
+        for (name, value) in options {
+            let secs = || value.as_int().map_err(|_| format!("{name} is a number of seconds"));
+            match name.as_str() {
+                "delay" => read.delay_secs = whole(secs()?, "delay")?,
+                "ring" => read.ring_secs = Some(whole(secs()?, "ring")?),
+                "hold" => {
+                    let hold = value.clone().into_immutable_string().ok().and_then(|name| Hold::named(&name));
+                    read.hold = hold.ok_or("hold is \"inactive\" or \"recvonly\"")?;
+                }
+                _ => return Err(format!("there is no option `{name}`: write delay, ring or hold").into()),
+            }
+        }
+        Ok(read)
+    }
 }
 
 /// Asks for calls, and ends the run if one is answered, or if there is no caller any more.
