@@ -396,6 +396,8 @@ impl Supervisor {
                 self.members[place].has_adopted();
             }
             (Purpose::Apps(version), Ok(Done {})) => self.apps.took(version),
+            // It ends too, and may do so without an answer.
+            (Purpose::Apps(_), Err(_)) if self.stopping.is_some() => {}
             (Purpose::Apps(_), Err(error)) => {
                 tracing::warn!("the switch has not taken up where the application servers are: {error:#}");
                 self.apps.tell_again(Instant::now() + self.settings.beat);

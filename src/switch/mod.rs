@@ -295,13 +295,7 @@ impl Shared {
     /// Lets all shards follow this configuration, with the application servers there.
     fn follow(&self, config: &Config, apps: &[AppPlace]) -> anyhow::Result<()> {
         let rules = rules(config, &self.listeners, &self.secret, &self.health, apps);
-        for shard in &self.shards {
-            // A shard takes up what is there before it handles another message, and at once when it is woken: a full
-            // channel means that it hangs.
-            shard.reloads.try_send(rules.clone()).context("a shard has not taken up the reload before this one")?;
-            shard.waker.wake();
-        }
-        Ok(())
+        self.shards.iter().try_for_each(|shard| tell(&shard.reloads, &shard.waker, rules.clone()))
     }
 
     fn status(&self) -> Status {
@@ -378,6 +372,17 @@ impl Charge for Shared {
     }
 }
 
+/// Has a shard follow other rules. One that has ended, as all do at a stop, follows nothing, and lacks nothing.
+fn tell<R>(reloads: &mpsc::SyncSender<R>, waker: &Waker, rules: R) -> anyhow::Result<()> {
+    // A shard takes up what is there before it handles another message, and at once when it is woken: a full channel means
+    // that it hangs.
+    if let Err(mpsc::TrySendError::Full(_)) = reloads.try_send(rules) {
+        bail!("a shard has not taken up the reload before this one");
+    }
+    waker.wake();
+    Ok(())
+}
+
 /// A binding as the command line shows it.
 fn told(aor: &str, binding: &Binding<'_>, now: u64) -> control::Binding {
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
@@ -442,4 +447,21 @@ fn is_here(config: &Config, app: &config::App) -> bool {
 fn clock() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_fails_on_a_shard_that_hangs_and_not_on_one_that_has_ended() {
+        let waker = Waker::new().unwrap();
+        let (reloads, reloaded) = mpsc::sync_channel(1);
+        tell(&reloads, &waker, 1).unwrap();
+        let told = tell(&reloads, &waker, 2).unwrap_err().to_string();
+        assert!(told.contains("has not taken up the reload before"), "{told}");
+        assert_eq!(reloaded.recv(), Ok(1));
+        drop(reloaded);
+        tell(&reloads, &waker, 3).unwrap();
+    }
 }
