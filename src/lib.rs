@@ -2,7 +2,8 @@
 //!
 //! A packet meets the edge (`io`), the core of its shard (`shard`) and the proxy (`proxy`). Beside its path are the journal
 //! (`clerk`), the writer of CDRs (`cdr`), the accounts, what plans fetch from the web (`web`), the queues before both (`fair`), the counters (`figures`) and what composes them all (`switch`); then what an operator meets: the
-//! configuration, the control socket, the log, the command line and the demonstration.
+//! configuration, the control socket, the log, the command line and the demonstration. The clerk and the control socket run by
+//! executors (`executor`).
 pub mod io;
 pub mod shard;
 pub mod proxy;
@@ -10,6 +11,7 @@ pub mod proxy;
 pub mod accounts;
 pub mod cdr;
 pub mod clerk;
+pub mod executor;
 pub mod fair;
 pub mod figures;
 pub mod process;

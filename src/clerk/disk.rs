@@ -1,6 +1,6 @@
 //! What the journal asks of a disk, and the disk that there is: files of one directory, by glommio.
 
-use glommio::GlommioError;
+use crate::executor::system_error;
 use glommio::io::{BufferedFile, Directory, OpenOptions};
 use rustix::fs::{CWD, RenameFlags, rename, renameat_with};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2, retry_on_intr};
@@ -175,14 +175,6 @@ impl Disk for Files {
         };
         // To take the blocks of a long file back takes the file system a while; no commit waits for it.
         glommio::spawn_local(deleting).detach();
-    }
-}
-
-/// The error that the system gave, where glommio wraps it in its own words.
-pub(super) fn system_error<T>(error: GlommioError<T>) -> io::Error {
-    match error {
-        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
-        other => io::Error::other(other.to_string()),
     }
 }
 

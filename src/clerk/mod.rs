@@ -15,7 +15,7 @@
 //!
 //! The write is the one thing that the clerk's thread itself waits for: nothing of it is more urgent, and to have glommio
 //! wait took some ten system calls, and two works for the kernel's own threads. The control socket has an executor of its own
-//! ([`ControlServer`]), so that no commit holds it up. The clerk never touches a packet, and a shard never waits
+//! ([`crate::control`]), so that no commit holds it up. The clerk never touches a packet, and a shard never waits
 //! for it.
 #![expect(
     clippy::disallowed_methods,
@@ -24,7 +24,6 @@
 
 mod cdrs;
 mod compaction;
-mod control;
 mod disk;
 mod journal;
 mod kept;
@@ -36,16 +35,16 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use control::{ControlHandler, ControlServer};
 pub use replay::{Ahead, Damaged, Replayed, read_ahead, replay, replay_rest};
 pub use start::StartError;
 pub use state::JournalState;
 
+use crate::executor::{Executor, system_error};
 use crate::io::{JournalInlet, Waker, share};
 use crate::{cdr, config};
 use cdrs::Cdrs;
 use disk::Files;
-use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
+use glommio::{Latency, Placement, Shares};
 use journal::Journal;
 use kept::Kept;
 use spare::Spares;
@@ -55,23 +54,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use store::Bindings;
-
-/// Memory which the executor registers with its rings, for direct I/O. The clerk does none, so this is the least it takes.
-const REGISTERED_OCTETS: usize = 64 << 10;
-
-/// Operations that the executor may have under way.
-const RING_DEPTH: usize = 64;
-
-/// When the executor takes the processor from a task that has more to do: no task of the clerk computes for long, and
-/// when this timer fires at the wrong moment, glommio 0.9 sleeps although a task could run.
-const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Any event of the executor's latency ring which wakes no task can have that effect at that moment, the completion of a
-/// side thread for one. The executor wakes this often, so that it does not sleep for long then.
-const BEAT: Duration = Duration::from_millis(20);
-
-/// Side threads of an executor: the clerk's for what a file system does without io_uring, that of the control socket for a request.
-const SIDE_THREADS: usize = 1;
 
 /// How long the journal goes on before the executor's other tasks have their turn, and its rings are read.
 const TURN: Duration = Duration::from_millis(1);
@@ -92,7 +74,7 @@ pub struct Settings {
 
 /// A running clerk.
 pub struct Clerk {
-    thread: ExecutorJoinHandle<io::Result<()>>,
+    executor: Executor,
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
     state: Arc<JournalState>,
@@ -113,18 +95,16 @@ impl Clerk {
         let placement = settings.core.map_or(Placement::Unbound, Placement::Fixed);
         let stop = Arc::new(AtomicBool::new(false));
         let state = Arc::new(JournalState::default());
-        let (started, starting) = mpsc::channel();
         let cdr_writer = settings.cdrs.clone().map(|settings| cdr::Writer::start(settings, waker.clone()));
         let (cdr_queue, cdr_writer) = cdr_writer.transpose().map_err(StartError::Thread)?.unzip();
         let serve = {
             let (stop, state, waker) = (stop.clone(), state.clone(), waker.clone());
-            move || async move {
+            move |started: mpsc::Sender<()>| async move {
                 let Replayed { segments, directory, lock, call_index: calls, cdr_index, .. } = replayed;
                 let queue = |shares, name| {
                     glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
                 };
                 let (journal_queue, spare_queue) = (queue(1000, "journal"), queue(100, "spare"));
-                glommio::spawn_local(beat(BEAT)).detach();
                 share::be_let_in(0);
                 // The first sleep registers the process with membarrier(2), which takes some 10 ms; no commit waits for it.
                 glommio::timer::sleep(Duration::from_micros(100)).await;
@@ -164,12 +144,8 @@ impl Clerk {
                 written
             }
         };
-        let thread = executor(placement, "clerk").spawn(serve).map_err(StartError::executor)?;
-        match starting.recv() {
-            Ok(()) => Ok(Self { thread, stop, waker, state, cdr_writer }),
-            // The executor was not made: its error is what the thread ends with.
-            Err(mpsc::RecvError) => Err(thread.join().err().map_or(StartError::Died, StartError::executor)),
-        }
+        let (executor, ()) = Executor::start("clerk", placement, serve)?;
+        Ok(Self { executor, stop, waker, state, cdr_writer })
     }
 
     /// How the journal is doing.
@@ -181,27 +157,10 @@ impl Clerk {
     pub fn stop(self) -> io::Result<()> {
         self.stop.store(true, Ordering::Release);
         self.waker.wake();
-        let stopped = self.thread.join().unwrap_or_else(|error| Err(io::Error::other(error.to_string())));
+        let stopped = self.executor.join();
         // The clerk has dropped the queue.
         self.cdr_writer.into_iter().for_each(cdr::Writer::stop);
         stopped
-    }
-}
-
-/// An executor as this module needs it.
-fn executor(placement: Placement, name: &str) -> LocalExecutorBuilder {
-    LocalExecutorBuilder::new(placement)
-        .name(name)
-        .io_memory(REGISTERED_OCTETS)
-        .ring_depth(RING_DEPTH)
-        .preempt_timer(NEVER)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(SIDE_THREADS))
-}
-
-/// Wakes the executor now and then, for ever.
-async fn beat(pause: Duration) {
-    loop {
-        glommio::timer::sleep(pause).await;
     }
 }
 
@@ -223,7 +182,7 @@ async fn write<D: disk::Disk>(
             return Ok(());
         }
         if !stops && journal.is_idle(Instant::now()) {
-            doorbell.read_at(0, size_of::<u64>()).await.map_err(disk::system_error)?;
+            doorbell.read_at(0, size_of::<u64>()).await.map_err(system_error)?;
             slept = Instant::now();
         }
         waker.stay_awake();

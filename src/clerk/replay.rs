@@ -3,10 +3,10 @@
 //! A process that takes the place of another one reads most of it ahead, while that one still writes: all segments but the
 //! newest are closed, and change no more. What it has to read when the other has ended is short.
 
-use super::control;
 use super::disk::segment_number;
 use super::scan::Scan;
 use super::start::StartError;
+use crate::control::InUse;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -166,7 +166,7 @@ fn lock(directory: &Path) -> Result<OwnedFd, StartError> {
         Ok(()) => Ok(file.into()),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let data_dir = directory.parent().unwrap_or(directory);
-            Err(StartError::InUse { data_dir: data_dir.to_owned(), pid: control::owner(data_dir) })
+            Err(StartError::InUse(InUse::by_another(data_dir)))
         }
         Err(errno) => Err(StartError::file("lock", directory)(errno.into())),
     }

@@ -3,9 +3,8 @@
 
 use super::channel::{self, Listener, Speaker};
 use super::{AppPlace, PROTOCOL, SWITCH, Start, ToChild, ToSupervisor, app};
-use crate::clerk::ControlHandler;
 use crate::config::{self, Config, LogFormat};
-use crate::control::{self, Answer, Done};
+use crate::control::{self, Answer, ControlHandler, Done};
 use crate::io::Stopper;
 use crate::logging;
 use crate::switch::{Given, Switch};

@@ -23,9 +23,8 @@ mod settings;
 pub use backoff::{Backoff, Pauses};
 pub use settings::Settings;
 
-use crate::clerk::ControlServer;
 use crate::config::{self, Config};
-use crate::control::{Answer, Done};
+use crate::control::{Answer, ControlServer, Done};
 use crate::io::Sockets;
 use crate::process::{AppPlace, Inherited, PROTOCOL, SWITCH, Start, ToChild, ToSupervisor};
 use crate::{logging, switch};

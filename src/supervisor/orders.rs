@@ -5,9 +5,10 @@
 
 use super::child::Child;
 use super::{Event, Order};
-use crate::clerk::ControlHandler;
 use crate::config::{self, Config, LogFormat};
-use crate::control::{Answer, Calls, Done, HungUp, JournalStatus, MAX_LISTED, ProcessStatus, Reload, Request, Status};
+use crate::control::{
+    Answer, Calls, ControlHandler, Done, HungUp, JournalStatus, MAX_LISTED, ProcessStatus, Reload, Request, Status,
+};
 use crate::logging;
 use crate::process::{SWITCH, ToChild};
 use anyhow::{Context, anyhow, bail};

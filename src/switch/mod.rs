@@ -1,7 +1,7 @@
 //! The switch of this process: everything that runs, from its start to its end.
 //!
 //! Shards serve SIP, each on a thread of its own ([`crate::shard`]); the clerk keeps the journal, and another thread answers the
-//! command line ([`crate::clerk`]); a thread follows the accounts ([`crate::accounts`]); the one that called [`run`] waits for
+//! command line ([`crate::control`]); a thread follows the accounts ([`crate::accounts`]); the one that called [`run`] waits for
 //! signals. What they share is made here: the table of bindings, that of accounts, the rings between them.
 #![expect(clippy::disallowed_methods, reason = "the edge: it reads the clock once, and starts the threads")]
 
@@ -17,9 +17,9 @@ pub(crate) use tables::Sink;
 use crate::{
     accounts::Watcher,
     cdr,
-    clerk::{self, Clerk, ControlHandler, ControlServer},
+    clerk::{self, Clerk},
     config::{self, Config},
-    control::{self, Answer, JournalStatus, Request, ShardStatus, Status},
+    control::{self, Answer, ControlHandler, ControlServer, JournalStatus, Request, ShardStatus, Status},
     figures::Figures,
     io::{self, Edge, Running, Sockets, Waker},
     logging,

@@ -1,17 +1,18 @@
-//! The control socket: the operator's command line asks here, one JSON line at a time.
+//! The socket: the operator's command line asks here, one JSON line at a time.
 //!
 //! It has an executor of its own, which a disk that hangs does not stop. Its connections are few, short and bounded in every way; a
 //! request is handled on a side thread, so that a long listing holds up nobody else's.
+#![expect(clippy::disallowed_methods, reason = "the edge: it owns the socket")]
 
-use super::disk::system_error;
-use super::start::StartError;
-use crate::control::{Answer, MAX_REQUEST_BYTES, Request};
+use super::orders::{Answer, MAX_REQUEST_BYTES, Request};
+use super::start::{InUse, StartError};
+use crate::executor::{Executor, system_error};
 use crate::io::Waker;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use glommio::Placement;
 use glommio::net::{UnixListener, UnixStream};
 use glommio::sync::Semaphore;
 use glommio::timer::{sleep, timeout};
-use glommio::{ExecutorJoinHandle, Placement};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -42,8 +43,50 @@ pub trait ControlHandler: Send + Sync {
     fn handle(&self, request: Request) -> Answer;
 }
 
+/// The control socket, on an executor of its own.
+pub struct ControlServer {
+    executor: Executor,
+    stop: Arc<Waker>,
+}
+
+impl ControlServer {
+    /// Answers by `handler` in `data_dir` when this returns.
+    pub fn start(data_dir: PathBuf, handler: Arc<dyn ControlHandler>) -> Result<Self, StartError> {
+        let stop = Waker::new().map(Arc::new).map_err(StartError::file("make an eventfd for", &data_dir))?;
+        let serve = {
+            let stop = stop.clone();
+            move |started: mpsc::Sender<Result<(), StartError>>| async move {
+                stop.prepare_to_sleep();
+                let stops = stop.to_file()?;
+                let socket = match Socket::bind(&data_dir) {
+                    Ok(socket) => Rc::new(socket),
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return Ok(());
+                    }
+                };
+                let _ = started.send(Ok(()));
+                let serving = glommio::spawn_local(socket.clone().serve(handler));
+                stops.read_at(0, size_of::<u64>()).await.map_err(system_error)?;
+                serving.cancel().await;
+                socket.close().await;
+                Ok(())
+            }
+        };
+        let (executor, started) = Executor::start("control", Placement::Unbound, serve)?;
+        started?;
+        Ok(Self { executor, stop })
+    }
+
+    /// Answers the request that is being handled, and removes the socket.
+    pub fn stop(self) -> io::Result<()> {
+        self.stop.wake();
+        self.executor.join()
+    }
+}
+
 /// The listening socket.
-pub(super) struct Socket {
+struct Socket {
     listener: UnixListener,
     path: PathBuf,
     connections: Semaphore,
@@ -53,10 +96,11 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Binds the socket, for its owner alone, in the place of one that a dead process has left.
-    pub(super) fn bind(data_dir: &Path) -> Result<Self, StartError> {
+    fn bind(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join(NAME);
-        if let Some(pid) = owner(data_dir) {
-            return Err(StartError::InUse { data_dir: data_dir.to_owned(), pid: Some(pid) });
+        let in_use = InUse::by_another(data_dir);
+        if in_use.pid.is_some() {
+            return Err(StartError::InUse(in_use));
         }
         let nursery = data_dir.join(NURSERY);
         let newborn = nursery.join("s");
@@ -77,7 +121,7 @@ impl Socket {
     }
 
     /// Accepts and serves connections, for ever.
-    pub(super) async fn serve(self: Rc<Self>, handler: Arc<dyn ControlHandler>) {
+    async fn serve(self: Rc<Self>, handler: Arc<dyn ControlHandler>) {
         loop {
             let mut stream = match self.listener.accept().await.map_err(system_error) {
                 Ok(stream) => stream,
@@ -103,7 +147,7 @@ impl Socket {
     }
 
     /// Waits for the request that is being handled, and removes the socket.
-    pub(super) async fn close(&self) {
+    async fn close(&self) {
         let _turn = self.turn.acquire_permit(1).await;
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "the control socket stays");
@@ -138,54 +182,6 @@ impl Socket {
             line(&answer.unwrap_or_else(|_| Answer::error("the request met a fault of ours; see the log")))
         };
         glommio::executor().spawn_blocking(handling).await
-    }
-}
-
-/// The control socket, on an executor of its own.
-pub struct ControlServer {
-    thread: ExecutorJoinHandle<io::Result<()>>,
-    stop: Arc<Waker>,
-}
-
-impl ControlServer {
-    /// Answers by `handler` in `data_dir` when this returns.
-    pub fn start(data_dir: PathBuf, handler: Arc<dyn ControlHandler>) -> Result<Self, StartError> {
-        let waker = || Waker::new().map(Arc::new).map_err(StartError::file("make an eventfd for", &data_dir));
-        let stop = waker()?;
-        let (started, starting) = mpsc::channel();
-        let serve = {
-            let (stop, data_dir) = (stop.clone(), data_dir.clone());
-            move || async move {
-                stop.prepare_to_sleep();
-                let stops = stop.to_file()?;
-                glommio::spawn_local(super::beat(super::BEAT)).detach();
-                let socket = match Socket::bind(&data_dir) {
-                    Ok(socket) => Rc::new(socket),
-                    Err(error) => {
-                        let _ = started.send(Err(error));
-                        return Ok(());
-                    }
-                };
-                let _ = started.send(Ok(()));
-                let serving = glommio::spawn_local(socket.clone().serve(handler));
-                stops.read_at(0, size_of::<u64>()).await.map_err(system_error)?;
-                serving.cancel().await;
-                socket.close().await;
-                Ok(())
-            }
-        };
-        let thread = super::executor(Placement::Unbound, "control").spawn(serve).map_err(StartError::executor)?;
-        match starting.recv() {
-            Ok(Ok(())) => Ok(Self { thread, stop }),
-            Ok(Err(error)) => Err(error),
-            Err(mpsc::RecvError) => Err(thread.join().err().map_or(StartError::Died, StartError::executor)),
-        }
-    }
-
-    /// Answers the request that is being handled, and removes the socket.
-    pub fn stop(self) -> io::Result<()> {
-        self.stop.wake();
-        self.thread.join().unwrap_or_else(|error| Err(io::Error::other(error.to_string())))
     }
 }
 
