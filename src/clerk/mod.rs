@@ -49,6 +49,7 @@ use journal::Journal;
 use kept::Kept;
 use spare::Spares;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -92,6 +93,18 @@ impl Clerk {
         bindings: Arc<Bindings>,
         replayed: Replayed,
     ) -> Result<Self, StartError> {
+        Self::start_on(Files::new, settings, inlets, waker, bindings, replayed)
+    }
+
+    /// The same on a disk of one's own, made of the journal's directory.
+    fn start_on<D: disk::Disk + Clone + 'static>(
+        disk: impl FnOnce(PathBuf) -> D + Send + 'static,
+        settings: Settings,
+        inlets: Vec<JournalInlet>,
+        waker: Arc<Waker>,
+        bindings: Arc<Bindings>,
+        replayed: Replayed,
+    ) -> Result<Self, StartError> {
         let placement = settings.core.map_or(Placement::Unbound, Placement::Fixed);
         let stop = Arc::new(AtomicBool::new(false));
         let state = Arc::new(JournalState::default());
@@ -108,7 +121,7 @@ impl Clerk {
                 share::be_let_in(0);
                 // The first sleep registers the process with membarrier(2), which takes some 10 ms; no commit waits for it.
                 glommio::timer::sleep(Duration::from_micros(100)).await;
-                let files = Files::new(directory);
+                let files = disk(directory);
                 let spares = Rc::new(Spares::new(settings.journal.segment_bytes));
                 if spares.make(&files).await.is_err() {
                     // It is tried again, and told.

@@ -2,6 +2,7 @@
 
 mod disk;
 mod faults;
+mod hangs;
 mod kinds;
 #[path = "../../../shards/store/tests/promise/mod.rs"]
 mod promise;
