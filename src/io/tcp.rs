@@ -5,23 +5,25 @@
 //! What could not be sent whole and not even begun goes back to the core; what the kernel has taken is the peer's.
 
 mod directory;
+mod routes;
+mod slots;
 
 pub(crate) use directory::Directory;
+pub(crate) use routes::Place;
 
 use super::ring::{Completion, Op, STREAMS, Submissions, cancel};
 use super::settings::StreamSettings;
 use super::socket;
 use super::stats::Counters;
-use agent::{ConnectionId, Flow, ListenerId, Outgoing, Received};
-use arrayvec::ArrayVec;
+use agent::{Flow, ListenerId, Outgoing, Received};
 use bumpalo::{Bump, collections::Vec as BumpVec};
-use dashmap::Entry;
 use io_uring::{opcode, types};
 use sip::Transport;
 use sip::framing::{Frame, FrameError, Framer};
-use socket2::{SockAddr, Socket};
+use slots::{KEPT, Slot, State};
+use socket2::Socket;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +32,6 @@ use std::time::Duration;
 /// a second, and no turn examines many connections.
 const TICK: Duration = Duration::from_millis(100);
 const PARTS: usize = 10;
-/// Addresses for which one connection may be reused besides its own.
-const ALIASES: usize = 4;
-/// Octets of buffer that a silent connection keeps.
-const KEPT: usize = 4096;
 /// The answer to a keep-alive (RFC 5626 §4.4.1).
 const PONG: &[u8] = b"\r\n";
 
@@ -68,14 +66,6 @@ impl Returned {
     }
 }
 
-/// The connection of a send.
-pub(crate) enum Place {
-    /// Is ours; the message is queued, or returned.
-    Here,
-    /// Belongs to that shard, which is to send on this flow.
-    Shard(u16, Flow),
-}
-
 /// The stream side of one shard.
 pub(crate) struct Streams {
     shard: u16,
@@ -93,58 +83,6 @@ pub(crate) struct Streams {
     accepting: bool,
     next_tick: Duration,
     next_examined: usize,
-}
-
-struct Slot {
-    generation: u32,
-    connection: Option<Connection>,
-}
-
-struct Connection {
-    socket: Socket,
-    flow: Flow,
-    state: State,
-    asked: Asked,
-    framer: Framer,
-    /// Octets of a message that is not whole yet.
-    unread: Vec<u8>,
-    /// Since when we wait for a message to become whole.
-    unread_since: Option<Duration>,
-    /// What the kernel is sending; it stays in place until that completes.
-    writing: Queue,
-    writing_since: Duration,
-    /// What goes next.
-    waiting: Queue,
-    active_at: Duration,
-    aliases: ArrayVec<SocketAddr, ALIASES>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Connecting {
-        since: Duration,
-    },
-    Open,
-    /// Is read no more, and closes when all is written.
-    Ending,
-    /// Goes when the kernel has completed what it was asked for.
-    Closing,
-}
-
-/// What the kernel has been asked for and has not completed.
-#[derive(Default)]
-struct Asked {
-    receive: bool,
-    send: bool,
-    /// Boxed: the kernel reads the address at the next enter.
-    connect: Option<Box<SockAddr>>,
-}
-
-/// Messages behind one another.
-#[derive(Default)]
-struct Queue {
-    octets: Vec<u8>,
-    ends: Vec<usize>,
 }
 
 impl Streams {
@@ -350,112 +288,6 @@ impl Streams {
         Ok(())
     }
 
-    /// Queues a message on the connection to its peer, which is opened if there is none.
-    pub(crate) fn send(
-        &mut self,
-        ring: &mut Submissions<'_>,
-        message: &Outgoing<'_>,
-        now: Duration,
-        count: &mut Counters,
-    ) -> io::Result<Place> {
-        let live = match message.flow.connection {
-            Some(id) if id.shard != self.shard => return Ok(Place::Shard(id.shard, message.flow)),
-            Some(id) => self.live(id),
-            None => None,
-        };
-        // §18.2.2: where the connection is gone, one to the peer's address takes its place. It is forgotten, so that the
-        // shard which has that does not send the message back here.
-        let flow = Flow { connection: None, ..message.flow };
-        let slot = match live {
-            Some(slot) => Some(slot),
-            None => match self.route(ring, flow, now, count)? {
-                Route::Slot(slot) => Some(slot),
-                Route::Shard(shard) => return Ok(Place::Shard(shard, flow)),
-                Route::None => None,
-            },
-        };
-        let Some(slot) = slot else {
-            self.give_back(message);
-            return Ok(Place::Here);
-        };
-        let (longest, connection) = (self.limits.queue_octets, self.connection(slot));
-        if connection.waiting.octets.len() + message.octets() <= longest {
-            connection.waiting.push(message.slices);
-            count.sent += 1;
-            self.to_write.push(slot);
-            return Ok(Place::Here);
-        }
-        if connection.state == State::Open {
-            count.cut_slow += 1;
-            self.close(ring, slot)?;
-        }
-        self.give_back(message);
-        Ok(Place::Here)
-    }
-
-    /// Returns a message to the core: it cannot be sent.
-    pub(crate) fn give_back(&mut self, message: &Outgoing<'_>) {
-        self.returned.push(Returned::new(message));
-    }
-
-    fn route(
-        &mut self,
-        ring: &mut Submissions<'_>,
-        flow: Flow,
-        now: Duration,
-        count: &mut Counters,
-    ) -> io::Result<Route> {
-        let directory = self.directory.clone();
-        let vacant = match directory.by_peer.entry((flow.transport, flow.peer)) {
-            Entry::Occupied(known) if known.get().shard != self.shard => return Ok(Route::Shard(known.get().shard)),
-            Entry::Occupied(known) => {
-                let slot = self.live(*known.get()).expect("a closing connection leaves the directory");
-                return Ok(Route::Slot(slot));
-            }
-            Entry::Vacant(vacant) => vacant,
-        };
-        let ours = match self.listeners.get(usize::from(flow.listener.0)) {
-            Some(&Some((Transport::Tcp, ours))) if ours.is_ipv4() == flow.peer.is_ipv4() => ours,
-            _ => return Ok(Route::None),
-        };
-        if !directory.admit(flow.peer.ip()) {
-            count.refused += 1;
-            return Ok(Route::None);
-        }
-        let Ok(socket) = socket::open_towards(flow.peer, ours.ip()) else {
-            count.connect_failed += 1;
-            directory.leave(flow.peer.ip());
-            return Ok(Route::None);
-        };
-        let slot = self.insert(socket, flow, State::Connecting { since: now }, now);
-        let connection = self.connection(slot);
-        vacant.insert(connection.flow.connection.expect("a connection's flow names it"));
-        let address = connection.asked.connect.insert(Box::new(flow.peer.into()));
-        let descriptor = types::Fd(connection.socket.as_raw_fd());
-        let entry = opcode::Connect::new(descriptor, address.as_ptr().cast(), address.len())
-            .build()
-            .user_data(Op::Connect { slot }.user_data());
-        // SAFETY: the address is boxed and kept until the operation completes, and the socket with it.
-        unsafe { ring.push(entry) }?;
-        Ok(Route::Slot(slot))
-    }
-
-    /// Lets `connection` be reused for `address`.
-    pub(crate) fn alias(&mut self, connection: ConnectionId, address: SocketAddr) {
-        let Some(slot) = self.live(connection) else {
-            return;
-        };
-        let directory = self.directory.clone();
-        let connection = self.connection(slot);
-        let transport = connection.flow.transport;
-        if let (false, Entry::Vacant(vacant)) =
-            (connection.aliases.is_full(), directory.by_peer.entry((transport, address)))
-        {
-            connection.aliases.push(address);
-            vacant.insert(connection.flow.connection.expect("a connection's flow names it"));
-        }
-    }
-
     /// Writes what the turn has queued.
     pub(crate) fn write(&mut self, ring: &mut Submissions<'_>, now: Duration) -> io::Result<()> {
         let mut to_write = std::mem::take(&mut self.to_write);
@@ -528,72 +360,6 @@ impl Streams {
         Ok(())
     }
 
-    fn examine(
-        &mut self,
-        ring: &mut Submissions<'_>,
-        slot: u32,
-        now: Duration,
-        count: &mut Counters,
-    ) -> io::Result<()> {
-        let limits = self.limits;
-        let Some(connection) = self.slots[slot as usize].connection.as_ref() else {
-            return Ok(());
-        };
-        let passed = |since: Duration, limit: Duration| now.saturating_sub(since) > limit;
-        let cut = match connection.state {
-            // Its failure is counted when the cancelled connect completes.
-            State::Connecting { since } if passed(since, limits.connect) => return self.close(ring, slot),
-            State::Connecting { .. } | State::Closing => return Ok(()),
-            State::Open | State::Ending if connection.asked.send && passed(connection.writing_since, limits.stall) => {
-                &mut count.cut_slow
-            }
-            State::Open if connection.unread_since.is_some_and(|since| passed(since, limits.message)) => {
-                &mut count.cut_incomplete
-            }
-            State::Open if passed(connection.active_at, limits.idle) => &mut count.cut_idle,
-            State::Open | State::Ending => return Ok(()),
-        };
-        *cut += 1;
-        self.close(ring, slot)
-    }
-
-    fn insert(&mut self, socket: Socket, flow: Flow, state: State, now: Duration) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: self.directory.first_generation, connection: None });
-            self.slots.len() as u32 - 1
-        });
-        let place = &mut self.slots[slot as usize];
-        let id = ConnectionId { shard: self.shard, slot, generation: place.generation };
-        place.connection = Some(Connection {
-            socket,
-            flow: Flow { connection: Some(id), ..flow },
-            state,
-            asked: Asked::default(),
-            framer: Framer::new(self.limits.longest),
-            unread: Vec::new(),
-            unread_since: None,
-            writing: Queue::default(),
-            writing_since: now,
-            waiting: Queue::default(),
-            active_at: now,
-            aliases: ArrayVec::new(),
-        });
-        slot
-    }
-
-    fn connection(&mut self, slot: u32) -> &mut Connection {
-        self.slots[slot as usize]
-            .connection
-            .as_mut()
-            .expect("a connection stays while the kernel is asked for something")
-    }
-
-    /// The slot of a connection that can be sent on.
-    fn live(&self, id: ConnectionId) -> Option<u32> {
-        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
-        slot.connection.as_ref().is_some_and(|connection| connection.state != State::Closing).then_some(id.slot)
-    }
-
     fn receive(&mut self, ring: &mut Submissions<'_>, slot: u32) -> io::Result<()> {
         let connection = self.slots[slot as usize].connection.as_mut();
         let Some(connection) = connection.filter(|c| c.state == State::Open && !c.asked.receive) else {
@@ -605,71 +371,6 @@ impl Streams {
             .user_data(Op::ReceiveStream { slot }.user_data());
         // SAFETY: the operation points nowhere; its buffers are the ring's.
         unsafe { ring.push(entry) }
-    }
-
-    /// Ends a connection: it is found no more, and what it has not begun to send goes back to the core.
-    fn close(&mut self, ring: &mut Submissions<'_>, slot: u32) -> io::Result<()> {
-        let directory = self.directory.clone();
-        let connection = self.slots[slot as usize].connection.as_mut().expect("only what is open is closed");
-        if connection.state == State::Closing {
-            return Ok(());
-        }
-        connection.state = State::Closing;
-        let Flow { transport, peer, connection: id, .. } = connection.flow;
-        for address in connection.aliases.drain(..).chain([peer]) {
-            directory.by_peer.remove_if(&(transport, address), |_, known| Some(*known) == id);
-        }
-        self.returned.extend(connection.waiting.unsent(0, connection.flow));
-        connection.waiting.clear();
-        if connection.asked.connect.is_some() {
-            cancel(ring, Op::Connect { slot })?;
-        } else {
-            // Completes the receive and the send. It fails when the peer has reset the connection, which has done that.
-            let _ = connection.socket.shutdown(Shutdown::Both);
-        }
-        self.forget_if_done(slot);
-        Ok(())
-    }
-
-    fn forget_if_done(&mut self, slot: u32) {
-        let place = &mut self.slots[slot as usize];
-        let done = |c: &mut Connection| {
-            c.state == State::Closing && !c.asked.receive && !c.asked.send && c.asked.connect.is_none()
-        };
-        if let Some(connection) = place.connection.take_if(done) {
-            place.generation = place.generation.wrapping_add(1);
-            self.free.push(slot);
-            self.directory.leave(connection.flow.peer.ip());
-        }
-    }
-}
-
-enum Route {
-    Slot(u32),
-    Shard(u16),
-    None,
-}
-
-impl Queue {
-    fn push(&mut self, slices: &[&[u8]]) {
-        slices.iter().for_each(|slice| self.octets.extend_from_slice(slice));
-        self.ends.push(self.octets.len());
-    }
-
-    fn clear(&mut self) {
-        self.octets.clear();
-        self.octets.shrink_to(KEPT);
-        self.ends.clear();
-    }
-
-    /// The messages of which none of the first `sent` octets is a part. A pong nobody misses.
-    fn unsent(&self, sent: usize, flow: Flow) -> impl Iterator<Item = Returned> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let messages = starts.zip(&self.ends).skip_while(move |(start, _)| *start < sent);
-        messages
-            .map(|(start, end)| &self.octets[start..*end])
-            .filter(|octets| *octets != PONG)
-            .map(move |octets| Returned { flow, octets: octets.to_vec() })
     }
 }
 
