@@ -6,13 +6,14 @@
 //! machine: what is lost there the transactions of both sides repeat.
 //!
 //! A server that is drained passes on to its successor what belongs to nothing that it has, and serves the calls that it
-//! has. What is to be said for calls that a sudden death leaves without an answer is kept in advance ([`setups`]).
+//! has. What is to be said for calls that a sudden death leaves without an answer is kept in advance ([`last_words`]).
 
+mod last_words;
 mod lookups;
 pub mod setups;
 
 use super::{
-    AppRules, AppSeat, SideLink, is_new_request,
+    AppRules, AppSeat, SideLink,
     neighbours::{run_due, tell_reports},
     side::Answered,
 };
@@ -23,21 +24,16 @@ use crate::{
 };
 use agent::{AppBranch, Draft, Flow, ListenerId, Now, Outbox, PLACEHOLDER, Received, ShardHash, Ticket, Way};
 use appserver::{Answer, AppServer, CallLine, Query, QueryId, Surroundings};
+use last_words::LastWords;
 use lookups::Lookups;
 use setups::Setups;
-use sip::{Address, CSeq, Edit, Message, Method, StartLine, StatusCode, Transport, write};
+use sip::{Edit, Message, Transport};
 use std::{
-    collections::HashSet,
-    hash::{DefaultHasher, Hasher},
     net::{IpAddr, SocketAddr},
     sync::{Arc, mpsc},
     time::Duration,
 };
 use store::KeptCall;
-
-/// When the last words of a process before are said again, from one time to the next: a datagram may be lost, and nothing
-/// acknowledges them.
-const REPEATS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 agent::counters! {
     /// Messages that no process of ours has sealed.
@@ -117,9 +113,7 @@ impl io::Seed for Seat {
             lookups,
             side,
             successor: Vec::new(),
-            setups,
-            last_words: Vec::new(),
-            repeat_at: None,
+            last_words: LastWords::new(setups),
             adopting: Vec::new(),
             orders,
             figures,
@@ -168,10 +162,7 @@ pub struct AppShard {
     side: SideLink,
     /// Who takes what is new; empty while that is we.
     successor: Vec<SocketAddr>,
-    setups: Setups,
-    /// What a process before had to say, how often it has been said again, and when it is once more.
-    last_words: Vec<Box<[u8]>>,
-    repeat_at: Option<(usize, Duration)>,
+    last_words: LastWords,
     /// Who wants to know that what was adopted is kept, with the last ticket of that.
     adopting: Vec<(Ticket, mpsc::SyncSender<()>)>,
     orders: mpsc::Receiver<Order>,
@@ -224,16 +215,8 @@ impl AppShard {
             self.counters.passed_to_successor += 1;
             return out.send(self.link.to(peer), out.arena().alloc([received.octets]));
         }
-        match setup(&message) {
-            // A copy of an INVITE that was answered a moment ago is no set-up that begins.
-            Some(Setup::Begins) if !self.app.knows(&message) => {
-                self.keep_refusal(now, &message, from_outside.flow, out);
-            }
-            Some(Setup::Begins) => {}
-            Some(Setup::Ends) => self.setups.forget(transaction(&message)),
-            Some(Setup::Acknowledged) => self.setups.forget(acknowledgement(&message)),
-            None => {}
-        }
+        let is_known = || self.app.knows(&message);
+        self.last_words.note_received(now, &message, from_outside.flow, is_known, &self.link, out);
         let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
         self.app.handle_message(now, &from_outside, &message, &mut world, out);
     }
@@ -241,25 +224,6 @@ impl AppShard {
     fn answer(&mut self, now: Now, id: QueryId, answer: Answer, out: &mut Outbox<'_>) {
         let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
         self.app.handle_answer(now, id, answer, &mut world, out);
-    }
-
-    /// Keeps what is to be answered to an INVITE if this process dies before it is: 500, by the next one.
-    fn keep_refusal(&mut self, now: Now, invite: &Message<'_>, flow: Flow, out: &mut Outbox<'_>) {
-        let Some(call_id) = invite.call_id() else { return };
-        let key = transaction(invite);
-        let mut refusal = out.draft();
-        let status = StatusCode::SERVER_INTERNAL_ERROR;
-        let tag = format!("{key:016x}");
-        write::begin_response(&mut refusal, invite, status, status.reason(), tag.as_bytes(), flow.peer);
-        write::finish(&mut refusal, b"");
-        self.keep(now, key, call_id, Way::Response(flow), &refusal, out);
-    }
-
-    /// Keeps a message for the switch to send that way.
-    fn keep(&mut self, now: Now, key: u64, call_id: &[u8], way: Way, octets: &[u8], out: &mut Outbox<'_>) {
-        if let Some(datagram) = self.link.posted(call_id, way, octets, out) {
-            self.setups.keep(now.monotonic, key, &datagram);
-        }
     }
 
     /// Sends what the server has written, and asks what it wants to know.
@@ -273,19 +237,7 @@ impl AppShard {
                 self.counters.unreadable_posts += 1;
                 continue;
             };
-            match setup(message) {
-                Some(Setup::Begins) => {
-                    let cancel = transaction::cancel_for(posted.octets);
-                    self.keep(now, transaction(message), call_id, posted.way, &cancel, out);
-                }
-                Some(Setup::Ends) => {
-                    if let Some(answer) = self.link.posted(call_id, posted.way, posted.octets, out) {
-                        let (before, key) = (transaction(message), acknowledgement(message));
-                        self.setups.replace(now.monotonic, before, key, &answer);
-                    }
-                }
-                Some(Setup::Acknowledged) | None => {}
-            }
+            self.last_words.note_posted(now, message, posted, &self.link, out);
             let mut way = out.draft();
             self.link.tokens.write_errand(call_id, Errand::Post(posted.way), &mut way);
             let mut edit = Edit::new(message, out.arena());
@@ -339,89 +291,16 @@ impl AppShard {
         }
         self.end_unheard(now, &estate.last_words, out);
         self.counters.bereaved += estate.last_words.len() as u64;
-        self.setups.keep_left(now.monotonic, &estate.last_words);
-        self.last_words.extend(estate.last_words);
-        if !self.last_words.is_empty() {
-            self.repeat_at = Some((0, now.monotonic));
-        }
+        self.last_words.take_up(now, estate.last_words);
     }
 
     /// Ends the calls whose callers are about to hear that nothing came of them: the process before died after the journal had
     /// the call, and before the answer was written.
     fn end_unheard(&mut self, now: Now, last_words: &[Box<[u8]>], out: &mut Outbox<'_>) {
-        let limits = self.rules.settings.limits;
-        let refused = last_words.iter().filter_map(|datagram| {
-            let message = Message::parse(datagram, &limits).ok()?;
-            let is_refusal = message.response().is_ok_and(|response| !response.status.is_success());
-            let from = message.value(sip::HeaderName::From).and_then(Address::from_value)?;
-            Some((message.call_id()?, from.tag?)).filter(|_| is_refusal)
-        });
-        let refused: HashSet<_> = refused.collect();
+        let refused = last_words::refused(last_words, &self.rules.settings.limits);
         let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
         self.app.end_unheard(now, &refused, &mut world, out);
     }
-
-    /// Says what the process before had to say.
-    fn say_last_words(&mut self, now: Now, out: &mut Outbox<'_>) {
-        let Some((times, _)) = self.repeat_at.filter(|(_, at)| *at <= now.monotonic) else { return };
-        let limits = self.rules.settings.limits;
-        for datagram in &self.last_words {
-            let Some(call_id) =
-                Message::parse(datagram, &limits).ok().and_then(|message| message.call_id().map(<[u8]>::to_vec))
-            else {
-                continue;
-            };
-            let octets = &*out.arena().alloc_slice_copy(datagram);
-            out.send(self.link.to_switch(&call_id), out.arena().alloc([octets]));
-        }
-        self.repeat_at = REPEATS.get(times).map(|pause| (times + 1, now.monotonic + *pause));
-        if self.repeat_at.is_none() {
-            self.setups.forget_left(&std::mem::take(&mut self.last_words));
-        }
-    }
-}
-
-/// What a message means for a call that is being set up.
-enum Setup {
-    Begins,
-    Ends,
-    Acknowledged,
-}
-
-/// An INVITE outside a dialog begins one, its final response ends it, and an ACK tells that it was heard.
-fn setup(message: &Message<'_>) -> Option<Setup> {
-    match message.start_line() {
-        StartLine::Request { method: Method::Invite, .. } if is_new_request(message) => Some(Setup::Begins),
-        StartLine::Request { method: Method::Ack, .. } => Some(Setup::Acknowledged),
-        StartLine::Request { .. } => None,
-        StartLine::Response { .. } => {
-            let response = message.response().ok()?;
-            (response.cseq.method == Method::Invite && !response.status.is_provisional()).then_some(Setup::Ends)
-        }
-    }
-}
-
-/// What the messages of an INVITE transaction have in common and no other message has (RFC 3261 §17.1.3, §17.2.3).
-fn transaction(message: &Message<'_>) -> u64 {
-    let mut hash = DefaultHasher::new();
-    if let Some(Ok(via)) = message.vias().next() {
-        hash.write(via.branch.unwrap_or_default());
-    }
-    hash.write(message.call_id().unwrap_or_default());
-    hash.write(message.value(sip::HeaderName::CSeq).unwrap_or_default());
-    hash.finish()
-}
-
-/// What the final response to an INVITE and its ACK have in common, whose branch may be another (RFC 3261 §13.2.2.4): the Call-ID,
-/// the number and who called.
-fn acknowledgement(message: &Message<'_>) -> u64 {
-    let from = message.value(sip::HeaderName::From).and_then(Address::from_value);
-    let cseq = message.value(sip::HeaderName::CSeq).and_then(|cseq| CSeq::parse(cseq).ok());
-    let mut hash = DefaultHasher::new();
-    hash.write(message.call_id().unwrap_or_default());
-    hash.write(from.and_then(|from| from.tag).unwrap_or_default());
-    hash.write_u32(cseq.map_or(0, |cseq| cseq.number));
-    hash.finish()
 }
 
 impl io::Core for AppShard {
@@ -463,8 +342,10 @@ impl io::Core for AppShard {
         if self.app.is_ready() {
             return Some(self.now.monotonic);
         }
-        let repeat_at = self.repeat_at.map(|(_, at)| at);
-        [self.app.next_timeout(), self.lookups.next_timeout(), repeat_at].into_iter().flatten().min()
+        [self.app.next_timeout(), self.lookups.next_timeout(), self.last_words.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn handle_timeout<'t>(&mut self, now: Now, out: &mut Outbox<'t>) {
@@ -475,7 +356,7 @@ impl io::Core for AppShard {
         }
         let mut world = World { lookups: &mut self.lookups, rules: &self.rules, side: &self.side };
         run_due(&mut self.app, now, &mut world, out);
-        self.say_last_words(now, out);
+        self.last_words.say(now, &self.rules.settings.limits, &self.link, out);
         self.send_posted(now, out);
     }
 
