@@ -38,7 +38,7 @@ pub(crate) struct Established {
     pub transfer: Option<Box<Transfer>>,
     /// What is left of the joining of a call back.
     pub aligning: Option<Box<Aligning>>,
-    /// BYEs whose answers wait for the journal: one of each side at most.
+    /// BYEs whose answers wait for the journal.
     pub byes: Vec<Bye>,
 }
 
@@ -49,6 +49,13 @@ pub(crate) struct Bye {
     server: ServerId,
     flow: Flow,
     octets: Box<[u8]>,
+}
+
+impl Bye {
+    fn new(ticket: Ticket, asked: Asked<'_>) -> Self {
+        let Asked { server, flow, message } = asked;
+        Self { ticket, server, flow, octets: message.bytes().into() }
+    }
 }
 
 pub(crate) enum State {
@@ -154,7 +161,11 @@ impl Established {
     /// §15.1.2: the call is over. The other end gets a BYE at once, this one its answer when the journal has the CDRs.
     fn handle_bye(&mut self, ctx: &mut Context<'_, '_>, side: Side, asked: Asked<'_>) {
         if self.has_left(side) {
-            return ctx.respond(asked, &NewResponse::new(StatusCode::OK, b""));
+            // Nobody else's BYE leaves the call up. Each waits in a transaction, which bounds their number.
+            return match self.byes.last() {
+                Some(&Bye { ticket, .. }) => self.byes.push(Bye::new(ticket, asked)),
+                None => ctx.respond(asked, &NewResponse::new(StatusCode::OK, b"")),
+            };
         }
         if self.outlives_referrer(ctx, side) {
             let ticket = self.keep(ctx);
@@ -177,8 +188,7 @@ impl Established {
     /// Answers a BYE when the journal has what it means.
     fn answer_behind(&mut self, ctx: &mut Context<'_, '_>, ticket: Ticket, asked: Asked<'_>) {
         ctx.wait_for(ticket);
-        let Asked { server, flow, message } = asked;
-        self.byes.push(Bye { ticket, server, flow, octets: message.bytes().into() });
+        self.byes.push(Bye::new(ticket, asked));
     }
 
     /// Ends the call from here.

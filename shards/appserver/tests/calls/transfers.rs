@@ -131,6 +131,23 @@ fn a_referrer_who_has_left_does_not_leave_the_other_alone_after_a_kill() {
 }
 
 #[test]
+fn a_second_bye_of_a_referrer_waits_for_the_journal_as_the_first_does() {
+    let (mut world, alice, bob, carol) = (World::new(), alice(), bob(), carol());
+    let (_, leg, _) = referred(&mut world, &alice, &bob, &carol);
+    world.keeps = false;
+    for cseq in [2, 3] {
+        world.receive(bob.address, &bob.inside(&leg, "b", "BYE", cseq, "", ""));
+        world.expect_silence();
+    }
+    world.keeps = true;
+    world.settle();
+    assert_eq!([world.response(200).cseq(), world.response(200).cseq()], [2, 3]);
+    // The journal has it now.
+    world.receive(bob.address, &bob.inside(&leg, "b", "BYE", 4, "", ""));
+    assert_eq!(world.response(200).cseq(), 4);
+}
+
+#[test]
 fn who_is_referred_may_hang_up_after_the_referrer() {
     let (mut world, alice, bob, carol) = (World::new(), alice(), bob(), carol());
     let (answer, leg, target) = referred(&mut world, &alice, &bob, &carol);
