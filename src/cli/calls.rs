@@ -1,4 +1,4 @@
-//! `ringswitch calls|hangup`: asks the running switch over its control socket.
+//! `ringswitch calls|hangup|callback`: asks the running switch over its control socket.
 
 use super::{
     Failure, Json,
@@ -8,7 +8,7 @@ use super::{
 use crate::{
     accounts::Aor,
     config::Config,
-    control::{Calls, HungUp, MAX_LISTED, Request},
+    control::{CalledBack, Calls, HungUp, MAX_LISTED, Request},
 };
 use clap::Args;
 
@@ -31,6 +31,19 @@ pub(super) struct HangUpArgs {
     call: String,
 }
 
+#[derive(Args)]
+pub(super) struct CallBackArgs {
+    /// The account in whose name they are called, as user@domain: his providers, his CDRs.
+    user: String,
+    /// The party that is called first: a dial string, as in a plan.
+    first: String,
+    /// The other one.
+    second: String,
+    /// The application server that is to do it; the first one without.
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+}
+
 pub(super) fn list(config: &Config, args: CallsArgs) -> Result<(), Failure> {
     let CallsArgs { user, limit, json } = args;
     let user = user.map(|text| Aor::parse(&text, config.default_domain())).transpose().map_err(Failure::Wrong)?;
@@ -45,6 +58,13 @@ pub(super) fn list(config: &Config, args: CallsArgs) -> Result<(), Failure> {
 pub(super) fn hang_up(config: &Config, args: HangUpArgs) -> Result<(), Failure> {
     let HungUp { call } = ask(config, &Request::HangUp { call: args.call })?;
     super::print(&format!("The call {call} is hung up."))
+}
+
+pub(super) fn call_back(config: &Config, args: CallBackArgs) -> Result<(), Failure> {
+    let CallBackArgs { user, first, second, server } = args;
+    let user = Aor::parse(&user, config.default_domain()).map_err(Failure::Wrong)?.to_string();
+    let CalledBack { call } = ask(config, &Request::CallBack { user, first, second, server })?;
+    super::print(&format!("The call {call} has begun; `ringswitch cdr` will tell what came of it."))
 }
 
 fn number(text: &str) -> Result<String, String> {

@@ -72,6 +72,8 @@ enum Command {
     Calls(calls::CallsArgs),
     /// Hangs up a call at the running switch.
     Hangup(calls::HangUpArgs),
+    /// Calls two parties in the name of a user, one after the other, and joins them.
+    Callback(calls::CallBackArgs),
     /// Lists what is registered at the running switch.
     Bindings(control::BindingsArgs),
     /// Says how the running switch is doing.
@@ -189,6 +191,7 @@ impl Cli {
             Command::Cdr(args) => cdr::list(&config, args),
             Command::Calls(args) => calls::list(&config, args),
             Command::Hangup(args) => calls::hang_up(&config, args),
+            Command::Callback(args) => calls::call_back(&config, args),
             Command::Bindings(args) => control::bindings(&config, args),
             Command::Status(json) => control::status(&config, &json),
             Command::Reload(json) => control::reload(&config, &json),

@@ -43,6 +43,18 @@ pub enum Request {
         /// Its number, or as many first digits of it as no other call has.
         call: String,
     },
+    /// Calls two parties in the name of a user, one after the other, and joins them. Answered by a [`CalledBack`].
+    CallBack {
+        /// The user's address of record.
+        user: String,
+        /// Dial string of the party that is called first.
+        first: String,
+        /// That of the other one.
+        second: String,
+        /// The application server that is to do it; the first one without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
+    },
     /// Reads the configuration again. Answered by a [`Reload`].
     Reload,
     /// Replaces a process by a new one. Answered by a [`Restarted`].
@@ -257,6 +269,13 @@ pub struct CallLeg {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HungUp {
     /// Its whole number.
+    pub call: String,
+}
+
+/// A call back has begun.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CalledBack {
+    /// The number of its call, as CDRs have it.
     pub call: String,
 }
 

@@ -204,6 +204,9 @@ impl ControlHandler for Shared {
                 or_error(calls::list(&self.name, &self.shards, user.as_deref(), limit, now))
             }
             Request::HangUp { call } => or_error(calls::hang_up(&self.shards, &call)),
+            Request::CallBack { user, first, second, .. } => {
+                or_error(calls::call_back(&self.shards, user, [first, second]))
+            }
             _ => Answer::error(format!("{} does not answer this", self.name)),
         }
     }

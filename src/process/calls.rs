@@ -1,10 +1,11 @@
 //! The calls of an application server, as an operator sees them.
 
 use super::app::ShardLink;
-use crate::control::{Call, CallLeg, Calls, HungUp, MAX_LISTED};
+use crate::control::{Call, CallLeg, CalledBack, Calls, HungUp, MAX_LISTED};
 use crate::shard::app::Order;
 use anyhow::{Context, anyhow, bail};
 use appserver::CallLine;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -50,6 +51,16 @@ pub(super) fn hang_up(shards: &[ShardLink], digits: &str) -> anyhow::Result<Hung
         true => Ok(HungUp { call: text(number) }),
         false => Err(anyhow!("the call {} has just ended", text(number))),
     }
+}
+
+/// Begins a call back, on one shard after the other.
+pub(super) fn call_back(shards: &[ShardLink], user: String, dials: [String; 2]) -> anyhow::Result<CalledBack> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let shard = &shards[NEXT.fetch_add(1, Ordering::Relaxed) % shards.len()];
+    let (done, begun) = mpsc::sync_channel(1);
+    shard.order(Order::CallBack { user, dials, done })?;
+    let number = begun.recv_timeout(PATIENCE).context("a shard does not answer")?.map_err(|why| anyhow!(why))?;
+    Ok(CalledBack { call: text(number) })
 }
 
 fn lines(shard: &ShardLink) -> anyhow::Result<Vec<CallLine>> {

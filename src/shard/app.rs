@@ -60,6 +60,15 @@ pub enum Order {
     Adopt(Estate),
     /// To end the call of that number, and to say whether there is one.
     HangUp(u128, mpsc::SyncSender<bool>),
+    /// To call two parties back in the name of that user, by these dial strings, and to say the call's number or why there is none.
+    CallBack {
+        /// An address of record.
+        user: String,
+        /// Whom first, whom then.
+        dials: [String; 2],
+        /// Hears of it.
+        done: mpsc::SyncSender<Result<u128, String>>,
+    },
     /// To say which calls there are.
     Calls(mpsc::SyncSender<Vec<CallLine>>),
 }
@@ -266,6 +275,9 @@ impl AppShard {
                 }
                 Order::Adopt(estate) => self.adopt(now, estate, out),
                 // Who has asked may have gone.
+                Order::CallBack { user, dials: [first, second], done } => {
+                    drop(done.send(self.app.call_back(now, &user, &first, &second, &mut world, out)));
+                }
                 Order::HangUp(number, done) => drop(done.send(self.app.hang_up(now, number, &mut world, out))),
                 Order::Calls(told) => drop(told.send(self.app.calls().collect())),
             }

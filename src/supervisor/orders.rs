@@ -7,7 +7,8 @@ use super::child::Child;
 use super::{Event, Order};
 use crate::config::{self, Config, LogFormat};
 use crate::control::{
-    Answer, Calls, ControlHandler, Done, HungUp, JournalStatus, MAX_LISTED, ProcessStatus, Reload, Request, Status,
+    Answer, CalledBack, Calls, ControlHandler, Done, HungUp, JournalStatus, MAX_LISTED, ProcessStatus, Reload, Request,
+    Status,
 };
 use crate::logging;
 use crate::process::{SWITCH, ToChild};
@@ -194,6 +195,18 @@ impl Shared {
         answer.into_result().map_err(anyhow::Error::msg)
     }
 
+    /// Has an application server begin a call back.
+    fn call_back(&self, request: Request, server: Option<&str>) -> anyhow::Result<CalledBack> {
+        let children = self.children();
+        let mut apps = children.iter().filter(|(name, _)| name != SWITCH);
+        let app = apps.find(|(name, _)| server.is_none_or(|server| name == server));
+        let (_, child) = app.with_context(|| match server {
+            Some(server) => format!("no application server `{server}` runs; `ringswitch status` lists those that do"),
+            None => "no application server runs".to_owned(),
+        })?;
+        child.ask(|id| ToChild::Ask { id, request }, PATIENCE)?.into_result().map_err(anyhow::Error::msg)
+    }
+
     fn order(&self, order: Order) -> anyhow::Result<Answer> {
         let (reply, answer) = mpsc::sync_channel(1);
         self.events.send(Event::Ordered(order, reply)).context("the supervisor ends")?;
@@ -211,6 +224,10 @@ impl ControlHandler for Shared {
             Request::Stop => self.order(Order::Stop),
             Request::Calls { user, limit } => self.calls(user.as_deref(), limit).map(|calls| Answer::ok(&calls)),
             Request::HangUp { call } => self.hang_up(&call).map(|done| Answer::ok(&done)),
+            Request::CallBack { ref server, .. } => {
+                let server = server.clone();
+                self.call_back(request, server.as_deref()).map(|begun| Answer::ok(&begun))
+            }
             Request::Bindings { .. } => {
                 self.switch().and_then(|switch| switch.ask(|id| ToChild::Ask { id, request }, PATIENCE))
             }

@@ -344,7 +344,9 @@ impl ControlHandler for Shared {
             Request::Bindings { aor, prefix, limit } => {
                 Answer::ok(&self.list(aor.as_deref(), prefix.as_deref(), limit))
             }
-            Request::Calls { .. } | Request::HangUp { .. } => Answer::error("no application server runs here"),
+            Request::Calls { .. } | Request::HangUp { .. } | Request::CallBack { .. } => {
+                Answer::error("no application server runs here")
+            }
             Request::Reload => match self.reload() {
                 Ok(done) => Answer::ok(&done),
                 Err(error) => Answer::error(format!("{error:#}")),

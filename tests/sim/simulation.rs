@@ -12,7 +12,6 @@ use crate::{
 use agent::{Now, Outbox, Posted, Ticket};
 use appserver::{Census, Settings};
 use bumpalo::Bump;
-use dialplan::{Callback, Direction, Facts};
 use sip::{Limits, Message, Method};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,7 +43,7 @@ enum Event {
     /// The application server dies and is started again.
     Kill,
     /// A user wants to be called back.
-    CallBack { user: String, call_back: Callback },
+    CallBack { user: String, first: String, second: String },
     /// A user calls.
     Call { phone: usize, target: String, script: Script },
 }
@@ -148,21 +147,9 @@ impl Simulation {
 
     /// `user` asks after `millis` for a call of these two dial strings.
     pub fn call_back(&mut self, millis: u64, user: &str, first: &str, second: &str) {
-        let facts = Facts {
-            direction: Direction::Out,
-            user: user.into(),
-            domain: "example.com".into(),
-            source: "".into(),
-            zone: "".into(),
-            unix: EPOCH,
-            providers: Box::default(),
-            request: Box::default(),
-        };
-        let call_back = Callback::parse(first, second, &facts).expect("tests write good dial strings");
-        self.schedule(
-            Duration::from_millis(millis),
-            Event::CallBack { user: format!("{user}@example.com"), call_back },
-        );
+        let (first, second) = (first.to_owned(), second.to_owned());
+        let event = Event::CallBack { user: format!("{user}@example.com"), first, second };
+        self.schedule(Duration::from_millis(millis), event);
     }
 
     /// The application server dies after `millis`, and is started again at once.
@@ -225,8 +212,8 @@ impl Simulation {
                 self.server().restart(now, seed);
             }
             Event::Act { phone, call, act } => self.turn(phone, |phone, now, out| phone.act(now, call, act, out)),
-            Event::CallBack { user, call_back } => self.serve(|server, now, out| {
-                let begun = server.app.call_back(now, &user, call_back, &mut server.around, out);
+            Event::CallBack { user, first, second } => self.serve(|server, now, out| {
+                let begun = server.app.call_back(now, &user, &first, &second, &mut server.around, out);
                 begun.expect("there is room for it");
             }),
             Event::Call { phone, target, script } => self.turn(phone, |phone, now, out| {

@@ -15,7 +15,7 @@ use crate::{
 };
 use agent::{AppToken, Now, Outbox, Received, Seal, Secret, ShardHash, Ticket, Veil};
 use dialog::Replaces;
-use dialplan::{Callback, Fault, Machine};
+use dialplan::{Callback, Facts, Fault, Machine};
 use registrar::auth::Authenticator;
 use sip::{Message, StatusCode};
 use std::{
@@ -316,7 +316,7 @@ impl AppServer {
         true
     }
 
-    /// Begins a call back in the name of `user`, an account's address-of-record: the number of its call.
+    /// Begins a call back in the name of `user`, an account's address-of-record, to two dial strings: the number of its call.
     ///
     /// # Errors
     /// Why there is none, for who asks.
@@ -324,18 +324,30 @@ impl AppServer {
         &mut self,
         now: Now,
         user: &str,
-        call_back: Callback,
+        first: &str,
+        second: &str,
         world: &mut impl Surroundings,
         out: &mut Outbox<'_>,
-    ) -> Result<u128, &'static str> {
+    ) -> Result<u128, String> {
         if self.is_draining {
-            return Err("the application server is being replaced; try again");
+            return Err("the application server is being replaced; try again".to_owned());
         }
-        if !self.core.tables.accounts.exists(user) {
-            return Err("there is no such user");
-        }
+        let account = user.rsplit_once('@').filter(|_| self.core.tables.accounts.exists(user));
+        let (name, domain) = account.ok_or_else(|| format!("there is no account {user}"))?;
+        let providers = self.core.tables.providers.of_owner(user);
+        let facts = Facts {
+            direction: dialplan::Direction::Out,
+            user: name.into(),
+            domain: domain.into(),
+            source: "".into(),
+            zone: "".into(),
+            unix: now.unix,
+            providers: providers.iter().filter(|p| p.enabled).map(|provider| provider.name.clone()).collect(),
+            request: Box::default(),
+        };
+        let call_back = Callback::parse(first, second, &facts)?;
         let mut ctx = Context { now, key: Key::NONE, core: &mut self.core, world, out };
-        call_back::begin(&mut ctx, &user.into(), call_back)
+        call_back::begin(&mut ctx, &user.into(), call_back).map_err(str::to_owned)
     }
 
     /// Whether a message is about something that this server has: a transaction, or a call.
