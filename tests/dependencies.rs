@@ -15,10 +15,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("registrar", &["sip", "agent", "store"]),
     ("transaction", &["sip", "agent"]),
     ("dialog", &["sip", "agent"]),
+    ("callback", &["sip", "store", "dialog"]),
     ("dialplan", &["sip"]),
-    ("appserver", &["sip", "agent", "store", "registrar", "transaction", "dialog", "dialplan"]),
+    ("appserver", &["sip", "agent", "store", "registrar", "transaction", "dialog", "callback", "dialplan"]),
     ("bench", &["sip", "agent", "ringswitch"]),
-    ("ringswitch", &["sip", "agent", "store", "registrar", "transaction", "dialog", "dialplan", "appserver"]),
+    (
+        "ringswitch",
+        &["sip", "agent", "store", "registrar", "transaction", "dialog", "callback", "dialplan", "appserver"],
+    ),
 ];
 
 /// Crates that do I/O. Only the program and the benches know them.

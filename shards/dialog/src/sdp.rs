@@ -82,6 +82,8 @@ pub struct Media<'b> {
     pub connection: Option<Network<'b>>,
     /// Its own direction, or else the session's.
     pub direction: Direction,
+    /// The lines below it, up to the next `m=`.
+    section: &'b [u8],
 }
 
 impl<'b> Sdp<'b> {
@@ -146,12 +148,14 @@ impl<'b> Sdp<'b> {
     /// Its media, in order, up to [`Sdp::MAX_MEDIA`]. An `m=` line that cannot be read counts as refused.
     pub fn media(&self) -> impl Iterator<Item = Media<'b>> + use<'b> {
         let (connection, direction) = (self.connection(), self.direction().unwrap_or(Direction::SendRecv));
-        let mut lines = self.lines().peekable();
+        let (text, mut lines) = (self.text, self.lines().peekable());
         std::iter::from_fn(move || {
             let line = lines.by_ref().find(|line| line.kind == b'm')?;
             let mut media = Media { connection, direction, ..Media::parse(line.value) };
+            let below = line.raw.as_ptr() as usize - text.as_ptr() as usize + line.raw.len();
             let mut said = (false, false);
             while let Some(line) = lines.next_if(|line| line.kind != b'm') {
+                media.section = &text[below..below + media.section.len() + line.raw.len()];
                 if line.kind == b'c' && !said.0 {
                     media.connection = Network::of_connection(line.value);
                     said.0 = true;
@@ -244,7 +248,7 @@ impl<'b> Media<'b> {
             &value[start..]
         });
         let port = sip::number(port).and_then(|n| u16::try_from(n).ok()).unwrap_or(0);
-        Self { kind, port, proto, formats, connection: None, direction: Direction::SendRecv }
+        Self { kind, port, proto, formats, connection: None, direction: Direction::SendRecv, section: &[] }
     }
 
     /// The formats, in order of preference.
@@ -252,8 +256,13 @@ impl<'b> Media<'b> {
         words(self.formats)
     }
 
+    /// The values of its `a=` lines, in order (§5.13).
+    pub fn attributes(&self) -> impl Iterator<Item = &'b [u8]> + use<'b> {
+        Sdp::new(self.section).lines().filter(|line| line.kind == b'a').map(|line| line.value)
+    }
+
     /// Whether its sender does not want to hear it.
-    fn is_held(&self) -> bool {
+    pub fn is_held(&self) -> bool {
         matches!(self.direction, Direction::SendOnly | Direction::Inactive)
             || self.connection.and_then(|c| c.ip).is_some_and(|ip| ip.is_unspecified())
     }
