@@ -45,6 +45,7 @@ fn two_parties_are_called_and_hear_each_other() {
         let (first, second) = (Script::answers(500), Script::answers(500));
         let (first, second) = if second_hangs_up { (first, hang_up(second)) } else { (hang_up(first), second) };
         let (simulation, parties) = called_back(first, second);
+        simulation.ladder.is_that_of(if second_hangs_up { "call_back" } else { "call_back_first_hangs_up" });
         assert_eq!(media(&simulation, parties), wanted(&simulation, parties));
         let [mine, theirs] = [Some(Outcome::HungUp), Some(Outcome::HungUpByPeer)];
         assert_eq!(outcomes(&simulation, parties), if second_hangs_up { [theirs, mine] } else { [mine, theirs] });

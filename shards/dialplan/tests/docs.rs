@@ -108,3 +108,22 @@ fn callers_without_a_number_are_turned_away() {
     let told = dry_run(&plan, facts, &limits, &[]).unwrap();
     assert_eq!(told, ["the caller gets 433 Anonymity Disallowed"]);
 }
+
+#[test]
+fn a_caller_on_the_list_is_called_back() {
+    assert_eq!(example("callback", &[])[1], "   alice@example.com");
+    let limits = Limits::default();
+    let plan = Plan::compile("callback", &read("examples/plans/callback.rhai"), &limits).unwrap();
+    let request = INVITE.replace("alice@example.com>;tag", "01701234567@example.com>;tag");
+    let facts = dialplan::Facts { request: request.into_bytes().into(), ..facts() };
+    let told = dry_run(&plan, facts, &limits, &[]).unwrap();
+    let expected = [
+        "calls back after 5 s, first:",
+        "   01701234567@acme",
+        "then:",
+        "   bob@example.com",
+        "log: call 00000000000000000000000000000001 calls 01701234567 back",
+        "the caller gets 480 Calling You Back",
+    ];
+    assert_eq!(told, expected);
+}

@@ -46,7 +46,7 @@ impl Codec {
     }
 }
 
-/// Writes the offer for a party whose peer is yet to be called (RFC 3725 §4.4): one stream of sound, at the address that means hold
+/// Writes the offer for a party whose peer is yet to be called (RFC 3725): one stream of sound, at the address that means hold
 /// (RFC 2543), where nobody listens.
 pub fn write_placeholder(direction: Direction, session_id: u64, out: &mut impl Octets) {
     out.put_display(format_args!(
