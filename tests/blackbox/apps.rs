@@ -2,7 +2,7 @@
 
 use crate::{
     phone::{Phone, Request, header, headers, status},
-    rig::Home,
+    rig::{Home, wait_until},
 };
 
 const OPEN: &str = "[cores]\nswitch = 2\n[registrar]\nauthenticate = false\n[calls]\nauthenticate = false\n";
@@ -28,14 +28,20 @@ fn expect(phone: &mut Phone, seen: &mut Vec<String>) -> String {
 
 /// Answers `request` with an answer to its offer.
 fn accept(phone: &mut Phone, request: &str, user: &str) {
+    accept_at(phone, request, user, 30_002);
+}
+
+/// Answers it with media at that port.
+fn accept_at(phone: &mut Phone, request: &str, user: &str, port: u16) {
+    let to = header(request, "To");
+    let tag = if to.contains(";tag=") { "" } else { ";tag=callee" };
     let copy = |name| headers(request, name).iter().map(|value| format!("{name}: {value}\r\n")).collect::<String>();
-    let body = sdp(30_002);
+    let body = sdp(port);
     let text = format!(
-        "SIP/2.0 200 OK\r\n{}{}To: {};tag=callee\r\n{}{}Contact: {}\r\nContent-Type: application/sdp\r\n\
+        "SIP/2.0 200 OK\r\n{}{}To: {to}{tag}\r\n{}{}Contact: {}\r\nContent-Type: application/sdp\r\n\
          Content-Length: {}\r\n\r\n{body}",
         copy("Via"),
         copy("From"),
-        header(request, "To"),
         copy("Call-ID"),
         copy("CSeq"),
         phone.contact(user),
@@ -93,6 +99,60 @@ fn two_phones_call_each_other_through_the_application_server() {
         callee.respond(&got, "200 OK", None);
         assert_eq!(status(&expect(&mut caller, &mut of_caller)), 200);
     }
+}
+
+#[test]
+fn an_operator_has_two_phones_called_and_joined() {
+    let home = Home::served(OPEN);
+    for user in ["alice", "bob", "carol"] {
+        home.add_account(&format!("{user}@example.com"), &[]);
+    }
+    let switch = home.start();
+    let (mut bob, mut carol) = (switch.udp(), switch.udp());
+    for (phone, user) in [(&mut bob, "bob"), (&mut carol, "carol")] {
+        let contact = phone.contact(user);
+        assert_eq!(status(&phone.ask(&Request::register(user, &contact))), 200);
+    }
+    let (mut of_bob, mut of_carol) = (Vec::new(), Vec::new());
+    let begun = home.ask(&["callback", "alice@example.com", "bob", "carol"]);
+    let number = begun.split_whitespace().nth(2).unwrap().to_owned();
+
+    let held = expect(&mut bob, &mut of_bob);
+    assert!(
+        held.starts_with("INVITE ") && held.contains("c=IN IP4 0.0.0.0\r\n") && held.contains("a=inactive"),
+        "{held}"
+    );
+    accept_at(&mut bob, &held, "bob", 30_002);
+    assert!(expect(&mut bob, &mut of_bob).starts_with("ACK "));
+    let offered = expect(&mut carol, &mut of_carol);
+    assert!(offered.contains("m=audio 30002 ") && !offered.contains("a=inactive"), "{offered}");
+    accept_at(&mut carol, &offered, "carol", 30_004);
+    assert!(expect(&mut carol, &mut of_carol).starts_with("ACK "));
+    let offered = expect(&mut bob, &mut of_bob);
+    assert!(offered.starts_with("INVITE ") && offered.contains("m=audio 30004 "), "{offered}");
+    let origin = |message: &str| message.lines().find(|line| line.starts_with("o=")).unwrap().to_owned();
+    let [first, second] = [origin(&held), origin(&offered)];
+    assert_eq!(first.replace(" 1 IN ", " 2 IN "), second);
+    accept_at(&mut bob, &offered, "bob", 30_002);
+    assert!(expect(&mut bob, &mut of_bob).starts_with("ACK "));
+
+    home.ask(&["hangup", &number]);
+    for (phone, seen) in [(&mut bob, &mut of_bob), (&mut carol, &mut of_carol)] {
+        let bye = expect(phone, seen);
+        assert!(bye.starts_with("BYE "), "{bye}");
+        phone.respond(&bye, "200 OK", None);
+    }
+    let legs = || {
+        let told = home.ask_json(&["cdr"]);
+        let legs = told["cdrs"].as_array().or(told.as_array()).cloned().unwrap_or_default();
+        legs.into_iter().filter(|leg| leg["call"] == *number).collect::<Vec<_>>()
+    };
+    wait_until("both legs are recorded", || legs().len() == 2);
+    // Both ended at once, so that they are listed in either order.
+    let mut numbers: Vec<_> = legs().iter().map(|leg| leg["leg"].as_u64()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [Some(1), Some(2)]);
+    assert!(legs().iter().all(|leg| leg["direction"] == "out"));
 }
 
 #[test]
