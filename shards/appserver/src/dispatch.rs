@@ -193,6 +193,9 @@ impl<'t> Turn<'_, 't> {
             Call::Established(established) => {
                 established.handle_replacement(ctx, asked, replaces);
             }
+            // §3: the caller has begun the one early dialog, and a 481 is what he who would replace it gets. The others, of legs that
+            // ring, we have begun: there a 200 and a CANCEL are asked for. That is how a call is picked up, which users do
+            // by their plans here; until it can be done so too, nobody is put through and the phone goes on ringing.
             Call::Setup(_) => {
                 let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
                 ctx.respond(asked, &NewResponse::new(status, b""));

@@ -73,6 +73,9 @@ impl Relay {
             Ok(whither) => whither,
             Err(status) => return refuse(ctx, status),
         };
+        // A Contact is hidden for a request alone that may go where it asks to. Where that Contact leads is for its sender to say
+        // (RFC 3261 §12.1.1), to the outside as any phone's does: who may go outside is asked of who begins a dialog, and
+        // its ends reach each other, as they do in calls and by the tokens of the proxy's Record-Route.
         let contact = match hidden::contact_for(ctx, message, flow) {
             Ok(contact) => contact.filter(|_| dialog::refreshes_target(request.method)),
             Err(too_long) => return refuse(ctx, too_long.response()),

@@ -115,6 +115,27 @@ fn what_makes_no_dialog_has_no_contact() {
 }
 
 #[test]
+fn who_may_not_go_outside_is_refused_before_anything_is_hidden_for_him() {
+    let (mut world, alice) = (World::new(), alice());
+    let subscribe = || alice.request("SUBSCRIBE", "sip:zoe@far.example", PRESENCE, "");
+    world.receive(alice.address, &subscribe());
+    assert_eq!(world.response(403).header("Contact"), "");
+    world.expect_silence();
+    // Who may go there gets what stands for the other end, wherever that is.
+    world.account_that_relays("alice");
+    world.receive(alice.address, &subscribe());
+    let subscribed = world.request("SUBSCRIBE");
+    assert_eq!((subscribed.uri(), subscribed.way), ("sip:zoe@far.example".into(), Way::Uri));
+    expect_hidden(&subscribed, &alice);
+    let zoe = Phone::new("zoe", "far.example", "203.0.113.9:5060");
+    world.receive(zoe.address, &zoe.respond(&subscribed, 200, "z", "", ""));
+    let accepted = world.response(200);
+    expect_hidden(&accepted, &zoe);
+    world.receive(alice.address, &alice.inside(&accepted, "", "SUBSCRIBE", 2, PRESENCE, ""));
+    assert_eq!(world.request("SUBSCRIBE").uri(), "sip:zoe@203.0.113.9:5060");
+}
+
+#[test]
 fn a_contact_that_is_too_long_to_be_carried_is_refused() {
     let (mut world, alice) = (World::new(), alice());
     let long = format!("<sip:alice@10.0.0.1;x={}>", "y".repeat(1024));

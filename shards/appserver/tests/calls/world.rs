@@ -131,13 +131,22 @@ impl World {
     }
 
     pub fn account(&mut self, user: &str, password: &str) {
+        self.put_account(user, password, false);
+    }
+
+    /// Lets a user send to the outside.
+    pub fn account_that_relays(&mut self, user: &str) {
+        self.put_account(user, "secret", true);
+    }
+
+    fn put_account(&mut self, user: &str, password: &str, may_relay: bool) {
         let ha1 = |algorithm| Ha1::new(algorithm, user.as_bytes(), b"example.com", password.as_bytes());
         let account = Account {
             ha1_md5: ha1(Algorithm::Md5).octets().try_into().expect("16 octets"),
             ha1_sha256: ha1(Algorithm::Sha256).octets().try_into().expect("32 octets"),
             ha1_sha512_256: ha1(Algorithm::Sha512_256).octets().try_into().expect("32 octets"),
             enabled: true,
-            may_relay: false,
+            may_relay,
             max_bindings: None,
             max_expires_secs: None,
         };
