@@ -2,7 +2,7 @@
 
 use crate::{
     Error, HeaderName, Method,
-    lex::{Cursor, TOKEN, is_lws, trim_end},
+    lex::{self, Cursor, TOKEN, is_lws, trim_end},
 };
 
 /// CSeq (RFC 3261 §20.16).
@@ -54,7 +54,10 @@ impl<'b> Iterator for Tokens<'b> {
         self.0.skip_lws();
         // Empty list elements are passed over.
         while self.0.eat_separator(b',') {}
-        let value = trim_end(self.0.take(|b| b != b','));
+        let rest = self.0.rest();
+        let end = lex::find_near(rest, b',').unwrap_or(rest.len());
+        self.0.skip(end);
+        let value = trim_end(&rest[..end]);
         (!value.is_empty()).then_some(value)
     }
 }
@@ -76,6 +79,15 @@ mod tests {
     fn token_lists_pass_over_empty_elements() {
         let all: Vec<_> = Tokens::new(b"a,, b ,\r\n c").collect();
         assert_eq!(all, [b"a", b"b", b"c"]);
+    }
+
+    #[test]
+    fn tokens_of_every_length_end_where_the_comma_is() {
+        for (first, second) in (1..40).flat_map(|first| (1..40).map(move |second| (first, second))) {
+            let value = format!("{}, {}", "a".repeat(first), "b".repeat(second));
+            let all: Vec<_> = Tokens::new(value.as_bytes()).collect();
+            assert_eq!(all, value.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii).collect::<Vec<_>>());
+        }
     }
 
     #[test]
