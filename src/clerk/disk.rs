@@ -73,12 +73,6 @@ impl Files {
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
-
-    async fn create_file(&self, path: &Path) -> io::Result<Opened> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).buffered_open(path).await;
-        let file = file.map_err(system_error)?;
-        Ok(Opened { file, direct: Some(File::options().write(true).open(path)?) })
-    }
 }
 
 /// The file of a segment: its number in 20 digits, so that a listing by name is one by age.
@@ -95,12 +89,12 @@ impl Disk for Files {
     type File = Opened;
 
     async fn create(&self, number: u64) -> io::Result<Opened> {
-        self.create_file(&segment_path(&self.directory, number)).await
+        create_file(&segment_path(&self.directory, number), open_direct).await
     }
 
     async fn create_spare(&self) -> io::Result<Opened> {
         self.remove_spare().await;
-        self.create_file(&self.directory.join(SPARE)).await
+        create_file(&self.directory.join(SPARE), open_direct).await
     }
 
     async fn adopt_spare(&self, _: &mut Opened, number: u64) -> io::Result<()> {
@@ -178,6 +172,26 @@ impl Disk for Files {
     }
 }
 
+/// Creates a file and opens it for commits, by `open`. Where that fails its name is free again: nobody else would take it away.
+async fn create_file(path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Opened> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).buffered_open(path).await;
+    let file = file.map_err(system_error)?;
+    match open(path) {
+        Ok(direct) => Ok(Opened { file, direct: Some(direct) }),
+        Err(error) => {
+            // Whatever else fails now, that comes first.
+            let _ = file.close().await;
+            let _ = glommio::io::remove(path).await;
+            Err(error)
+        }
+    }
+}
+
+/// Opens a file for commits.
+fn open_direct(path: &Path) -> io::Result<File> {
+    File::options().write(true).open(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,5 +213,22 @@ mod tests {
         });
         assert_eq!(std::fs::read(segment_path(directory.path(), 7)).unwrap(), b"");
         assert_eq!(std::fs::read(segment_path(directory.path(), 8)).unwrap(), b"spare");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_for_commits_leaves_no_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(SPARE);
+        LocalExecutor::default().run(async {
+            let refuse = |_: &Path| Err(io::Error::from_raw_os_error(libc::EMFILE));
+            let error = create_file(&path, refuse).await.err().unwrap();
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+            assert!(!path.exists());
+            let file = create_file(&path, open_direct).await.unwrap();
+            // A name that others have is not ours to take away.
+            create_file(&path, refuse).await.err().unwrap();
+            assert!(path.exists());
+            file.file.close().await.unwrap();
+        });
     }
 }
