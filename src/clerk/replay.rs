@@ -7,6 +7,7 @@ use super::disk::segment_number;
 use super::scan::Scan;
 use super::start::StartError;
 use crate::control::InUse;
+use crate::file_error::FileError;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -73,7 +74,7 @@ pub fn replay(directory: &Path, bindings: &Bindings, now: u64) -> Result<Replaye
 
 /// Loads what another process has written in `directory` so far and closed. The table is of use after [`replay_rest`] only.
 pub fn read_ahead(directory: &Path, bindings: &Bindings, now: u64) -> Result<Ahead, StartError> {
-    let mut found = list(directory).map_err(StartError::file("list", directory))?;
+    let mut found = list(directory).map_err(FileError::of("list", directory))?;
     found.sort_by_key(|&(number, _)| number);
     found.pop();
     let read = read_all(found, None, bindings, now, false)?;
@@ -90,10 +91,10 @@ pub fn replay_rest(
 ) -> Result<Replayed, StartError> {
     let started = Instant::now();
     let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(directory).map_err(StartError::file("create", directory))?;
+    builder.recursive(true).mode(0o700).create(directory).map_err(FileError::of("create", directory))?;
     let lock = lock(directory)?;
 
-    let mut found = list(directory).map_err(StartError::file("list", directory))?;
+    let mut found = list(directory).map_err(FileError::of("list", directory))?;
     // The newest segment first: what it supersedes is then passed over rather than put into the table and freed again.
     found.sort_by_key(|&(number, _)| number);
     let newest = found.last().map(|&(number, _)| number);
@@ -161,14 +162,14 @@ fn read_all(
 
 /// Makes the journal ours.
 fn lock(directory: &Path) -> Result<OwnedFd, StartError> {
-    let file = File::open(directory).map_err(StartError::file("open", directory))?;
+    let file = File::open(directory).map_err(FileError::of("open", directory))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file.into()),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let data_dir = directory.parent().unwrap_or(directory);
             Err(StartError::InUse(InUse::by_another(data_dir)))
         }
-        Err(errno) => Err(StartError::file("lock", directory)(errno.into())),
+        Err(errno) => Err(FileError::of("lock", directory)(errno.into()).into()),
     }
 }
 
@@ -250,7 +251,7 @@ impl Reader<'_> {
     fn read(self) -> Result<Option<Contents>, StartError> {
         let mut file = match File::open(&self.path) {
             Err(error) if !self.is_ours && error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(StartError::file("open", &self.path))?,
+            file => file.map_err(FileError::of("open", &self.path))?,
         };
         let mut scan = Scan::default();
         let (mut records, mut damage, mut torn_at) = (0, Vec::new(), None);
@@ -258,7 +259,7 @@ impl Reader<'_> {
         let mut header = None;
         loop {
             let read = (&mut file).take(PIECE_OCTETS).read_to_end(scan.buffer());
-            let last = (read.map_err(StartError::file("read", &self.path))? as u64) < PIECE_OCTETS;
+            let last = (read.map_err(FileError::of("read", &self.path))? as u64) < PIECE_OCTETS;
             let header = header.get_or_insert_with(|| SegmentHeader::decode(scan.header()));
             if let Err(fault @ BadHeader::Format(_)) = *header {
                 return Err(StartError::Segment { path: self.path, fault });
@@ -292,7 +293,7 @@ impl Reader<'_> {
         // A crash while a segment was begun leaves a file without a header; nothing had been written behind it.
         if records == 0 && damage.is_empty() && (header.is_err() || octets == SegmentHeader::OCTETS) {
             tracing::info!(segment = self.number, "a segment without a record is removed");
-            std::fs::remove_file(&self.path).map_err(StartError::file("remove", &self.path))?;
+            std::fs::remove_file(&self.path).map_err(FileError::of("remove", &self.path))?;
             return Ok(Some(Contents { segment: None, number: self.number, records, damage, told }));
         }
         if let Err(fault) = header {
@@ -315,6 +316,6 @@ impl Reader<'_> {
     fn cut(&self, at: usize) -> Result<(), StartError> {
         let file = OpenOptions::new().write(true).open(&self.path);
         let cut = file.and_then(|file| file.set_len(at as u64).and_then(|()| file.sync_data()));
-        cut.map_err(StartError::file("cut", &self.path))
+        Ok(cut.map_err(FileError::of("cut", &self.path))?)
     }
 }

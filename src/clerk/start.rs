@@ -2,6 +2,7 @@
 
 use crate::control::InUse;
 use crate::executor;
+use crate::file_error::FileError;
 use std::io;
 use std::path::PathBuf;
 use store::journal::BadHeader;
@@ -22,27 +23,12 @@ pub enum StartError {
         fault: BadHeader,
     },
     /// A file or directory refuses.
-    #[error("cannot {what} {}: {source}", path.display())]
-    File {
-        /// What was being done.
-        what: &'static str,
-        /// What to.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The clerk's thread does not start.
     #[error(transparent)]
     Executor(#[from] executor::StartError),
     /// The thread that writes CDRs cannot be started.
     #[error("no thread can be started: {0}; raise the limits of tasks and of memory")]
     Thread(io::Error),
-}
-
-impl StartError {
-    /// Why a file cannot be used.
-    pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { what, path, source }
-    }
 }

@@ -7,6 +7,7 @@
 use super::orders::{Answer, MAX_REQUEST_BYTES, Request};
 use super::start::{InUse, StartError};
 use crate::executor::{Executor, system_error};
+use crate::file_error::FileError;
 use crate::io::Waker;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::Placement;
@@ -52,7 +53,7 @@ pub struct ControlServer {
 impl ControlServer {
     /// Answers by `handler` in `data_dir` when this returns.
     pub fn start(data_dir: PathBuf, handler: Arc<dyn ControlHandler>) -> Result<Self, StartError> {
-        let stop = Waker::new().map(Arc::new).map_err(StartError::file("make an eventfd for", &data_dir))?;
+        let stop = Waker::new().map(Arc::new).map_err(FileError::of("make an eventfd for", &data_dir))?;
         let serve = {
             let stop = stop.clone();
             move |started: mpsc::Sender<Result<(), StartError>>| async move {
@@ -107,15 +108,15 @@ impl Socket {
         // What a crash between these lines has left.
         let _ = fs::remove_file(&newborn);
         let _ = fs::remove_dir(&nursery);
-        DirBuilder::new().mode(0o700).create(&nursery).map_err(StartError::file("create", &nursery))?;
+        DirBuilder::new().mode(0o700).create(&nursery).map_err(FileError::of("create", &nursery))?;
         let listener = UnixListener::bind(&newborn).map_err(|error| match system_error(error) {
             error if error.kind() == io::ErrorKind::InvalidInput => StartError::LongPath { path: path.clone() },
-            error => StartError::file("listen on", &path)(error),
+            error => FileError::of("listen on", &path)(error).into(),
         })?;
         fs::set_permissions(&newborn, Permissions::from_mode(0o600))
             .and_then(|()| fs::rename(&newborn, &path))
             .and_then(|()| fs::remove_dir(&nursery))
-            .map_err(StartError::file("listen on", &path))?;
+            .map_err(FileError::of("listen on", &path))?;
         let (connections, turn) = (Semaphore::new(MAX_CONNECTIONS), Semaphore::new(1));
         Ok(Self { listener, path, connections, turn })
     }

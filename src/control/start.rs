@@ -2,7 +2,7 @@
 
 use super::server::owner;
 use crate::executor;
-use std::io;
+use crate::file_error::FileError;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -19,15 +19,8 @@ pub enum StartError {
         path: PathBuf,
     },
     /// The directory refuses.
-    #[error("cannot {what} {}: {source}", path.display())]
-    File {
-        /// What was being done.
-        what: &'static str,
-        /// What to.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Its thread does not start.
     #[error(transparent)]
     Executor(#[from] executor::StartError),
@@ -45,14 +38,6 @@ pub struct InUse {
     pub data_dir: PathBuf,
     /// The other's process, where its control socket tells.
     pub pid: Option<i32>,
-}
-
-impl StartError {
-    /// Why a file cannot be used.
-    pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { what, path, source }
-    }
 }
 
 impl InUse {
