@@ -7,8 +7,7 @@ use super::child::Child;
 use super::{Event, Order};
 use crate::config::{self, Config, LogFormat};
 use crate::control::{
-    Answer, CalledBack, Calls, ControlHandler, Done, HungUp, JournalStatus, MAX_LISTED, ProcessStatus, Reload, Request,
-    Status,
+    Answer, Calls, ControlHandler, Done, HungUp, JournalStatus, MAX_LISTED, ProcessStatus, Reload, Request, Status,
 };
 use crate::logging;
 use crate::process::{SWITCH, ToChild};
@@ -195,16 +194,14 @@ impl Shared {
         answer.into_result().map_err(anyhow::Error::msg)
     }
 
-    /// Has an application server begin a call back.
-    fn call_back(&self, request: Request, server: Option<&str>) -> anyhow::Result<CalledBack> {
-        let children = self.children();
-        let mut apps = children.iter().filter(|(name, _)| name != SWITCH);
-        let app = apps.find(|(name, _)| server.is_none_or(|server| name == server));
-        let (_, child) = app.with_context(|| match server {
-            Some(server) => format!("no application server `{server}` runs; `ringswitch status` lists those that do"),
+    /// The application server of that name; without one, the first that runs.
+    fn app(&self, name: Option<&str>) -> anyhow::Result<Arc<Child>> {
+        let mut apps = self.children().into_iter().filter(|(name, _)| name != SWITCH);
+        let app = apps.find(|(app, _)| name.is_none_or(|name| app == name));
+        app.map(|(_, child)| child).with_context(|| match name {
+            Some(name) => format!("no application server `{name}` runs; `ringswitch status` lists those that do"),
             None => "no application server runs".to_owned(),
-        })?;
-        child.ask(|id| ToChild::Ask { id, request }, PATIENCE)?.into_result().map_err(anyhow::Error::msg)
+        })
     }
 
     fn order(&self, order: Order) -> anyhow::Result<Answer> {
@@ -225,8 +222,7 @@ impl ControlHandler for Shared {
             Request::Calls { user, limit } => self.calls(user.as_deref(), limit).map(|calls| Answer::ok(&calls)),
             Request::HangUp { call } => self.hang_up(&call).map(|done| Answer::ok(&done)),
             Request::CallBack { ref server, .. } => {
-                let server = server.clone();
-                self.call_back(request, server.as_deref()).map(|begun| Answer::ok(&begun))
+                self.app(server.as_deref()).and_then(|app| app.ask(|id| ToChild::Ask { id, request }, PATIENCE))
             }
             Request::Bindings { .. } => {
                 self.switch().and_then(|switch| switch.ask(|id| ToChild::Ask { id, request }, PATIENCE))
