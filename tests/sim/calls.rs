@@ -138,3 +138,20 @@ fn a_transfer_that_the_plan_allows_joins_the_caller_and_the_third_phone() {
     assert_eq!(simulation.only_call(carol).outcome, Some(Outcome::HungUpByPeer));
     assert!(simulation.only_call(bob).received.contains(&"NOTIFY".to_owned()));
 }
+
+#[test]
+fn an_ack_to_the_re_invite_that_joins_a_transfer_is_sent_again_if_it_is_lost() {
+    let mut simulation = Simulation::with_server(1, Weather::fair(), |settings| settings.authenticate = true);
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| simulation.phone(name));
+    simulation.server().out_plan("alice", r#"sys.dial("bob [refer=place]");"#);
+    simulation.phones[bob].on_call(|_| {
+        let refer = Act::Refer("<sip:carol@example.com>".to_owned());
+        Script::answers(500).talking(1000, refer).talking(6000, Act::HangUp)
+    });
+    simulation.phones[carol].on_call(|_| Script::answers(500).talking(60_000, Act::HangUp));
+    simulation.lose(alice, "1 ACK");
+    simulation.call(0, alice, "sip:bob@example.com", Script::new().with_password(PASSWORD));
+    simulation.finish();
+    let outcomes = [alice, carol].map(|phone| simulation.only_call(phone).outcome);
+    assert_eq!(outcomes, [Some(Outcome::HungUpByPeer), Some(Outcome::HungUp)]);
+}

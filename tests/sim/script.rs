@@ -65,6 +65,8 @@ pub struct Script {
     pub password: Option<&'static str>,
     /// The formats that the phone describes, if others than PCMU.
     pub formats: Option<&'static str>,
+    /// The formats that it describes in answer to a re-INVITE, if others.
+    pub fewer_formats: Option<&'static str>,
     /// A format that it does not take: an INVITE that offers it gets 488.
     pub lacks: Option<&'static str>,
     /// Whether it wants its media at another port with each re-INVITE that it takes.
@@ -115,6 +117,11 @@ impl Script {
 
     pub fn with_formats(mut self, formats: &'static str) -> Self {
         self.formats = Some(formats);
+        self
+    }
+
+    pub fn with_fewer_formats(mut self, formats: &'static str) -> Self {
+        self.fewer_formats = Some(formats);
         self
     }
 

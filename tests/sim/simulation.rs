@@ -12,7 +12,7 @@ use crate::{
 use agent::{Now, Outbox, Posted, Ticket};
 use appserver::{Census, Settings};
 use bumpalo::Bump;
-use sip::{Limits, Message, Method};
+use sip::{HeaderName, Limits, Message, Method};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -61,6 +61,8 @@ pub struct Simulation {
     server: Option<Server>,
     by_address: BTreeMap<SocketAddr, usize>,
     unplugged: BTreeSet<SocketAddr>,
+    /// Requests that are lost on their way to a phone, the first of each, by their CSeq.
+    lost: Vec<(SocketAddr, String)>,
     /// To whom re-INVITEs take longer, and by how much.
     slow_re_invites: BTreeMap<SocketAddr, Duration>,
     pub ladder: Ladder,
@@ -81,6 +83,7 @@ impl Simulation {
             server: None,
             by_address: BTreeMap::new(),
             unplugged: BTreeSet::new(),
+            lost: Vec::new(),
             slow_re_invites: BTreeMap::new(),
             ladder: Ladder::default(),
             audit: Audit::default(),
@@ -128,6 +131,11 @@ impl Simulation {
     pub fn extend(&mut self, phone: usize, address: SocketAddr) {
         self.ladder.name(address, &format!("{}'", self.phones[phone].name));
         self.by_address.insert(address, phone);
+    }
+
+    /// Loses the first request of this CSeq to a phone.
+    pub fn lose(&mut self, phone: usize, cseq: &str) {
+        self.lost.push((self.phones[phone].address, cseq.to_owned()));
     }
 
     /// Lets re-INVITEs to a phone take longer by `millis`.
@@ -228,6 +236,9 @@ impl Simulation {
         let mut out = Outbox::new(&arena, &mut [], &mut journal, &mut ticket);
         let (now, before) = (self.clock(), self.phones[number].address);
         work(&mut self.phones[number], now, &mut out);
+        for call in self.phones[number].calls.iter_mut().filter(|call| call.outcome.is_some()) {
+            call.ended_at.get_or_insert(self.now);
+        }
         let address = self.phones[number].address;
         if address != before {
             self.by_address.remove(&before);
@@ -272,7 +283,10 @@ impl Simulation {
         let octets = write_addresses(&message, from);
         let sent = Message::parse(&octets, &Limits::default()).expect("only an address was written");
         let is_unplugged = self.unplugged.contains(&from) || self.unplugged.contains(&to);
-        let fate = if is_unplugged { Vec::new() } else { self.weather.fate(&mut self.rng) };
+        let cseq = sent.value(HeaderName::CSeq).filter(|_| sent.is_request()).unwrap_or_default();
+        let lost = self.lost.iter().position(|(phone, lost)| *phone == to && lost.as_bytes() == cseq);
+        let is_lost = is_unplugged || lost.map(|at| self.lost.remove(at)).is_some();
+        let fate = if is_lost { Vec::new() } else { self.weather.fate(&mut self.rng) };
         self.ladder.add(self.now, from, to, &sent, fate.len());
         self.audit.sent(from, to, &sent);
         let is_re_invite = sent.request().is_ok_and(|r| r.method == Method::Invite && r.to.tag.is_some());

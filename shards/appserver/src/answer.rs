@@ -7,21 +7,21 @@ use crate::{
     best::Failure,
     bridge::{Bridge, End, Side},
     call::{Early, LegNo, Setup, State, Why},
+    call_back::is_mismatch,
     headers,
-    inside::{accepted_fields, mangled, reason_of, timer_settings},
-    leg::{LegRequest, LegState, body_of},
+    inside::{accepted_fields, described, mangled, reason_of, timer_settings},
+    leg::{LegState, body_of},
     mint::parse_tag,
     origin::Origin,
     reliable::{KeptBody, Reliability},
     ring::Todo,
-    shared::{Asked, Context, User, reparse},
-    transfer::is_mismatch,
+    shared::{Asked, Context, reparse},
 };
 use agent::{Flow, Way};
-use dialog::{Body, Codec, Dialog, Field, NewResponse, Reliable, Sdp, SessionTimer, allows};
+use dialog::{Dialog, Field, NewResponse, Reliable, SessionTimer, allows};
 use sip::{HeaderName, Host, Message, Method, Response, StatusCode, Uri};
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
-use store::{EndedBy, Provider};
+use store::EndedBy;
 use transaction::ClientId;
 
 impl Setup {
@@ -264,8 +264,8 @@ impl Setup {
         match response {
             Some(response) => self.keep(ctx, at, response),
             None if self.call_back.is_some() => {
-                let answer = Sdp::of(message).map_or(&b""[..], |sdp| sdp.as_bytes());
-                self.state = State::Held { bridge: at, answer: answer.into(), flow };
+                let mangle = self.bridges[at].bridge.mangle;
+                self.state = State::Held { bridge: at, answer: described(message, mangle.then_some(flow)), flow };
             }
             None => self.join(ctx, at, cseq, message, flow),
         }
@@ -336,25 +336,6 @@ impl Setup {
         self.dismiss_response(ctx, no, message);
     }
 
-    /// ACK and BYE for an answer that comes too late (§13.2.2.4), and the leg's record.
-    fn dismiss(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, message: &Message<'_>, reason: &'static str) {
-        self.dismiss_response(ctx, no, message);
-        self.close_leg(ctx, no, EndedBy::OtherLeg, StatusCode::OK.get(), reason);
-    }
-
-    fn dismiss_response(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, message: &Message<'_>) {
-        let own = self.bridges.iter().filter(|early| early.leg == no).map(|early| early.bridge.far.dialog.local_cseq());
-        let Some(request) = self.legs[usize::from(no)].request.as_mut() else { return };
-        let counted = own.fold(request.counted, u32::max);
-        let tag = message.value(HeaderName::To).and_then(sip::Address::from_value).and_then(|to| to.tag);
-        let tag = tag.unwrap_or_default();
-        let is_copy = request.dismissed.iter().any(|dismissed| **dismissed == *tag);
-        dismiss_answer(ctx, &Unwanted { counted, is_copy, ..Unwanted::of(request) }, message);
-        if !is_copy {
-            request.dismissed.push(tag.into());
-        }
-    }
-
     /// Has the journal keep the call that is being answered.
     fn keep(&mut self, ctx: &mut Context<'_, '_>, bridge: usize, response: Box<[u8]>) {
         self.caller.facts.note_status(ctx.now, StatusCode::OK.get());
@@ -367,50 +348,6 @@ impl Setup {
         ctx.wait_for(ticket);
         self.state = State::Answering { ticket, bridge, response };
     }
-}
-
-/// What is known of an INVITE whose answer nobody wants.
-pub(crate) struct Unwanted {
-    /// The way that it took.
-    pub way: Way,
-    /// Through whom it went.
-    pub provider: Option<Arc<Provider>>,
-    /// The highest CSeq number of what was sent in its early dialogs.
-    pub counted: u32,
-    /// Whether it had an offer.
-    pub has_offered: bool,
-    /// Whether the BYE has been sent already: this is the answer once more.
-    pub is_copy: bool,
-}
-
-impl Unwanted {
-    pub fn of(request: &LegRequest) -> Self {
-        let LegRequest { way, counted, has_offered, .. } = *request;
-        Self { way, provider: request.provider.clone(), counted, has_offered, is_copy: false }
-    }
-}
-
-/// ACK and BYE for a 2xx that is not wanted.
-pub(crate) fn dismiss_answer(ctx: &mut Context<'_, '_>, unwanted: &Unwanted, message: &Message<'_>) {
-    let Ok(mut dialog) = Dialog::uac(b"sip:unknown.invalid", message) else { return };
-    let (way, cseq) = (unwanted.way, dialog.local_cseq());
-    dialog.count_from(unwanted.counted);
-    // §13.2.2.4: an offer in the 2xx is answered even so. This answer refuses every stream (RFC 3264 §6).
-    let mut answer = Vec::new();
-    if let Some(offer) = Sdp::of(message).filter(|_| !unwanted.has_offered) {
-        offer.write_refusal(&mut answer);
-    }
-    let body = (!answer.is_empty()).then_some(Body { content_type: Body::SDP, octets: &answer });
-    let (branch, mut ack) = (ctx.core.mint.draw(), ctx.out.draft());
-    dialog.write_ack(ctx.ua(), branch, cseq, &[], body, &mut ack);
-    ctx.out.post(way, ack.into_bump_slice());
-    if unwanted.is_copy {
-        return;
-    }
-    let (branch, mut bye) = (ctx.core.mint.draw(), ctx.out.draft());
-    let written = dialog.write_request(ctx.ua(), branch, Method::Bye, &[], None, &mut bye);
-    written.expect("BYE is a token");
-    ctx.send_inside(User::Nobody, Method::Bye, way, unwanted.provider.as_ref(), branch, bye);
 }
 
 /// The way of requests inside a dialog to a peer whose message with a Contact came on `flow`, after a request that went
@@ -447,9 +384,6 @@ pub(crate) fn own_tag(dialog: &Dialog) -> Option<u64> {
     parse_tag(dialog.local_tag())
 }
 
-/// The codecs that every gateway has (RFC 3551 §6).
-const BASIC_CODECS: [&str; 2] = ["PCMU/8000", "PCMA/8000"];
-
 /// Why nobody is there any longer.
 pub(crate) const LOST: Why = Why::lost("the session timed out");
 
@@ -476,30 +410,6 @@ impl Setup {
         let Some(request) = &mut leg.request else { return false };
         let Some(credentials) = request.answer_challenge(ctx, message) else { return false };
         match request.invite(ctx, no, &self.caller, &leg.plan, Some(credentials)) {
-            Ok(client) => leg.state = LegState::Calling(client),
-            Err(failure) => self.todo.push_back(Todo::Failed(no, failure, EndedBy::Switch)),
-        }
-        true
-    }
-
-    /// Sends the INVITE of a second party once more, without the codecs that he seems to lack: those that his refusal does not name
-    /// (§21.4.26), or all but the two that every gateway has. False where there is nothing left to leave out.
-    fn invite_narrowed(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, message: &Message<'_>) -> bool {
-        let leg = &mut self.legs[usize::from(no)];
-        let Some(request) = leg.request.as_mut().filter(|request| request.narrowed.is_none()) else { return false };
-        if self.caller.server.is_some() || self.caller.is_late_offer || self.call_back.is_some() {
-            return false;
-        }
-        let invite = Rc::clone(&self.caller.invite);
-        let invite = reparse(&invite);
-        let Some(offer) = Sdp::of(&invite) else { return false };
-        let named = Sdp::of(message).map_or_else(|| BASIC_CODECS.map(Codec::new).to_vec(), |sdp| sdp.codecs());
-        let mut narrowed = Vec::new();
-        if !offer.write_narrowed(|codec| named.contains(codec), &mut narrowed) {
-            return false;
-        }
-        request.narrowed = Some(narrowed.into());
-        match request.invite(ctx, no, &self.caller, &leg.plan, None) {
             Ok(client) => leg.state = LegState::Calling(client),
             Err(failure) => self.todo.push_back(Todo::Failed(no, failure, EndedBy::Switch)),
         }

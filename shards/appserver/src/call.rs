@@ -112,8 +112,8 @@ pub(crate) enum State {
     Held {
         /// Which of [`Setup::bridges`].
         bridge: usize,
-        /// His description; empty for none.
-        answer: Box<[u8]>,
+        /// His description, if he has given one.
+        answer: Option<Box<[u8]>>,
         /// The flow that it came on.
         flow: Flow,
     },

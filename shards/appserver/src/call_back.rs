@@ -3,35 +3,36 @@
 //! Nobody has called. A set-up without a caller calls the first party with an offer that stands for nobody yet. When he answers, the
 //! call is up with one end, as if its caller had left for a transfer ([`transfer`](crate::transfer)): a second set-up calls the other
 //! party, offering what the first has answered, and ends with the first one's call. The second one's answer goes to the first in a
-//! re-INVITE; where the first answers that with other media than before, the second has a re-INVITE too ([`Aligning`]), until each has
-//! been told what the other said last.
+//! re-INVITE; where the first answers that with media at another place, or without a codec that the second sends, the second has a
+//! re-INVITE too ([`align`](crate::align)), until each has been told what the other said last.
 //!
 //! Both set-ups have the call's number, so that the records of all legs are one call's. From the first answer on the journal has the
 //! call: whatever ends it, a restart included, the first party gets a BYE that says why.
 
 use crate::{
     bridge::Side,
-    call::{Call, Caller, Setup, State, Why, put_back},
-    caller::{Party, Unsent},
+    call::{Call, Caller, LegNo, Setup, State, Why, put_back, with_other},
+    caller::Party,
     cdr::{Facts, Texts},
-    established::Established,
-    refresh::after_glare,
-    shared::Context,
-    transfer::Transfer,
+    established::{self, Established},
+    inside::described,
+    leg::LegState,
+    passing,
+    reliable::KeptBody,
+    ring::Todo,
+    shared::{CallKey, Context, reparse},
+    transfer::{Transfer, with_setup},
+    unsent::{Unsent, no_flow},
 };
-use agent::{Flow, ListenerId};
-use dialog::{Body, Direction, Sdp, write_placeholder};
+use agent::Flow;
+use dialog::{Codec, Direction, Sdp, write_placeholder};
 use dialplan::{Dial, Hold};
-use sip::{Message, Response, StatusCode, Transport};
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    rc::Rc,
-    time::Duration,
-};
-use store::{Direction as PlanDirection, EndedBy, put_call};
+use sip::{Message, StatusCode};
+use std::{rc::Rc, time::Duration};
+use store::{Direction as PlanDirection, EndedBy};
 
-/// Rounds of re-INVITEs after which both are taken to agree: ends that change their media with every offer never do.
-const MAX_ROUNDS: u8 = 4;
+/// The codecs that every gateway has (RFC 3551 §6).
+const BASIC_CODECS: [&str; 2] = ["PCMU/8000", "PCMA/8000"];
 
 /// What is left to do of a call back whose first party has not answered.
 pub(crate) struct CallBack {
@@ -52,45 +53,10 @@ pub(crate) struct Parties {
     pub is_narrowed: bool,
 }
 
-/// Both parties are up, and one has not been told yet what the other said last.
-pub(crate) struct Aligning {
-    /// What each has said last: near, far.
-    said: [Box<[u8]>; 2],
-    /// Who is to be told.
-    to: Side,
-    /// Number of the re-INVITE that tells him.
-    no: Option<u16>,
-    /// When it is tried again: another one was under way.
-    again_at: Option<Duration>,
-    /// Until when it may be.
-    until: Duration,
-    rounds: u8,
-}
-
-impl Aligning {
-    pub fn next_timeout(&self) -> Option<Duration> {
-        self.again_at
-    }
-
-    /// What the one who is to be told is offered.
-    fn offer(&self) -> Vec<u8> {
-        let by = usize::from(self.to == Side::Near);
-        let mut offer = Vec::new();
-        Sdp::new(&self.said[by]).write_as_offer(&mut offer);
-        offer
-    }
-}
-
 impl CallBack {
     pub fn next_timeout(&self) -> Option<Duration> {
         self.first.is_some().then_some(self.begin_at)
     }
-}
-
-/// The flow of a set-up that nobody has asked for by a message.
-pub(crate) fn no_flow() -> Flow {
-    let peer = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-    Flow { listener: ListenerId(0), transport: Transport::Udp, peer, connection: None }
 }
 
 /// Begins a call back of `user`'s; its number, or why there is none.
@@ -131,15 +97,10 @@ impl Setup {
         // Some read the number as a signed one.
         let session_id = ctx.core.mint.draw() >> 2;
         write_placeholder(direction, session_id, &mut offer);
-        let from = format!("<sip:{user}>");
-        let (target, contact) = (format!("sip:{user}"), format!("sip:{user}"));
-        let unsent = Unsent {
-            from: from.as_bytes(),
-            target: target.as_bytes(),
-            contact: contact.as_bytes(),
-            offer: Some(&offer),
-        };
-        let texts = Texts { caller: &target, user, ..Texts::default() };
+        let (uri, from) = (format!("sip:{user}"), format!("<sip:{user}>"));
+        let unsent =
+            Unsent { from: from.as_bytes(), target: uri.as_bytes(), contact: uri.as_bytes(), offer: Some(&offer) };
+        let texts = Texts { caller: &uri, user, ..Texts::default() };
         let caller = Caller::unsent(ctx, &unsent, no_flow(), Facts::nobody(texts));
         let caller = Caller { user: Some(Rc::clone(user)), ..caller };
         let mut setup = Self::new(ctx, caller);
@@ -189,24 +150,19 @@ fn tell(ctx: &mut Context<'_, '_>, user: &str, number: u128, line: String) {
 /// Goes on with a call back whose first party has answered just now: he is on hold while the other one is called.
 pub(crate) fn hold(call: &mut Call, ctx: &mut Context<'_, '_>) {
     let Call::Setup(setup) = call else { return };
-    if !matches!(setup.state, State::Held { .. }) {
-        return;
-    }
-    let State::Held { bridge, answer, flow } = std::mem::replace(&mut setup.state, State::Refused) else { return };
+    let State::Held { bridge, flow, ref mut answer } = setup.state else { return };
+    let answer = answer.take();
     let call_back = setup.call_back.take().expect("only the first party of a call back is held");
     let legs = setup.legs.len() as u16;
     let mut established = setup.establish(ctx, bridge);
-    // Nobody called.
-    established.bridge.near.dialog.terminate();
-    let (record, number) = (established.record(ctx.now), established.number);
-    ctx.out.persist(|octets| {
-        let _ = put_call(octets, number, established.version, &record);
-    });
+    established.keep(ctx);
     ctx.core.counters.answered += 1;
-    if answer.is_empty() {
-        established.end_call_back(ctx, StatusCode::NOT_ACCEPTABLE_HERE, "the first party has described no media");
-    } else {
-        established.call_second(ctx, call_back.second, answer, flow, legs);
+    match answer {
+        Some(answer) => established.call_second(ctx, call_back.second, answer, flow, legs),
+        None => {
+            let reason = "the first party has described no media";
+            established.end_call_back(ctx, StatusCode::NOT_ACCEPTABLE_HERE, reason);
+        }
     }
     *call = Call::Established(Box::new(established));
 }
@@ -224,7 +180,7 @@ impl Established {
         let key = ctx.core.calls.reserve();
         let user = self.user.clone().unwrap_or_default();
         let mut offer = Vec::new();
-        Sdp::new(&answer).write_as_offer(&mut offer);
+        Sdp::new(&answer).write_as_offer(true, &mut offer);
         let dialog = &self.bridge.far.dialog;
         let callee = self.far_facts.texts().callee;
         let target = format!("sip:{user}");
@@ -259,139 +215,104 @@ impl Established {
     /// The first party is up and nobody will be joined with him: he hears why.
     pub fn end_call_back(&mut self, ctx: &mut Context<'_, '_>, status: StatusCode, reason: &str) {
         self.transfer = None;
-        let user = self.user.clone().unwrap_or_default();
-        tell(ctx, &user, self.number, format!("the second party was not joined: {} {reason}", status.get()));
+        self.tell(ctx, format!("the second party was not joined: {} {reason}", status.get()));
         let why = Why { by: EndedBy::OtherLeg, reason: "the other party was not reached", cause: Some(status) };
         self.hang_up(ctx, why);
     }
 
-    /// Both parties are in one call now; `told` is what the far one took for the near one's description.
-    pub fn align(&mut self, ctx: &mut Context<'_, '_>, said: [Box<[u8]>; 2], told: &[u8]) {
-        let until = ctx.now.monotonic + 64 * ctx.core.settings.transactions.t1;
-        let mut aligning = Aligning { said, to: Side::Far, no: None, again_at: None, until, rounds: 0 };
-        self.aligning = None;
-        if Sdp::new(&aligning.said[0]).has_same_media(&Sdp::new(told)) {
-            return self.joined(ctx, aligning.said);
-        }
-        aligning.rounds = 1;
-        self.aligning = Some(Box::new(aligning));
-        self.align_now(ctx);
-    }
-
-    /// Each party has been told what the other said last.
-    fn joined(&mut self, ctx: &mut Context<'_, '_>, _said: [Box<[u8]>; 2]) {
-        let user = self.user.clone().unwrap_or_default();
-        tell(ctx, &user, self.number, "both parties are joined".into());
-    }
-
-    /// Offers one party what the other said last, unless another offer is under way.
-    fn align_now(&mut self, ctx: &mut Context<'_, '_>) {
-        if self.bridge.is_inviting() {
-            return self.align_later(ctx);
-        }
-        let no = self.bridge.number();
-        let Some(aligning) = &mut self.aligning else { return };
-        aligning.no = Some(no);
-        let (to, offer) = (aligning.to, aligning.offer());
-        let offer = Body { content_type: Body::SDP, octets: &offer };
-        if !self.bridge.invite(ctx, to, no, Some(offer)) {
-            self.misaligned(ctx, StatusCode::SERVICE_UNAVAILABLE);
-        }
-    }
-
-    fn align_later(&mut self, ctx: &mut Context<'_, '_>) {
-        let Some(aligning) = &mut self.aligning else { return };
-        aligning.no = None;
-        let owns_call_id = self.bridge.end(aligning.to).dialog.owns_call_id();
-        let at = ctx.now.monotonic + after_glare(ctx, owns_call_id);
-        aligning.again_at = Some(at);
-        if at >= aligning.until {
-            self.misaligned(ctx, StatusCode::REQUEST_PENDING);
-        }
-    }
-
-    /// Tries it again, if it is time.
-    pub fn align_again(&mut self, ctx: &mut Context<'_, '_>) {
-        let again_at = self.aligning.as_mut().map(|aligning| &mut aligning.again_at);
-        if again_at.and_then(|at| at.take_if(|at| *at <= ctx.now.monotonic)).is_some() {
-            self.align_now(ctx);
-        }
-    }
-
-    fn aligns(&self, no: u16) -> bool {
-        self.aligning.as_ref().is_some_and(|aligning| aligning.no == Some(no))
-    }
-
-    /// Takes the response to a re-INVITE that tells one party what the other said. False if it is another request's.
-    pub fn handle_align_response(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        no: u16,
-        message: &Message<'_>,
-        response: &Response<'_>,
-        flow: Flow,
-    ) -> bool {
-        if !self.aligns(no) {
+    /// Offers a first party who has refused it what the second one answered once more, without the codecs that he lacks. False where
+    /// that would be the same again.
+    pub fn join_narrowed(&mut self, ctx: &mut Context<'_, '_>) -> bool {
+        let Some(transfer) = &mut self.transfer else { return false };
+        let parties = transfer.parties.as_mut().filter(|parties| !parties.is_narrowed);
+        let (Some(parties), Some(offer)) = (parties, &mut transfer.offer) else { return false };
+        parties.is_narrowed = true;
+        let (known, mut narrowed) = (Sdp::new(&parties.first).codecs(), Vec::new());
+        if !Sdp::new(&offer.octets).write_narrowed(|codec| known.contains(codec), &mut narrowed) {
             return false;
         }
-        let status = response.status;
-        if status.is_provisional() {
-            return true;
+        offer.octets = narrowed.into();
+        self.send_join(ctx)
+    }
+
+    /// The first party has taken what the second one answered, `offer`, and answered it by `message`: both are in one call.
+    pub fn join_parties(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        second: CallKey,
+        message: &Message<'_>,
+        flow: Flow,
+        offer: Option<KeptBody>,
+    ) {
+        let joined = with_other(ctx, second, |call, ctx| {
+            let Call::Setup(setup) = call else { return None };
+            let State::Joining { bridge, .. } = setup.state else { return None };
+            let mangle = setup.bridges[bridge].bridge.mangle || self.bridge.mangle;
+            let said = [described(message, mangle.then_some(flow))?, offer?.octets];
+            let told = setup.offered(setup.bridges[bridge].leg)?;
+            setup.caller.facts = self.far_facts.clone();
+            let mut established = setup.take_over(ctx, bridge, self, Side::Far);
+            established.bridge.mangle = mangle;
+            // Both say how long it may be.
+            established.until = [established.until, self.until].into_iter().flatten().min();
+            established.version = self.version;
+            established.keep(ctx);
+            established.align(ctx, said, &told);
+            *call = Call::Established(Box::new(established));
+            Some(())
+        });
+        if joined.flatten().is_none() {
+            with_setup(ctx, second, |setup, ctx| setup.abandon(ctx));
+            return self.end_call_back(ctx, StatusCode::NOT_ACCEPTABLE_HERE, "the first party has described no media");
         }
-        let Some(mut aligning) = self.aligning.take() else { return true };
-        let to = aligning.to;
-        self.bridge.end_mut(to).inviting = None;
-        if status == StatusCode::REQUEST_PENDING {
-            self.aligning = Some(aligning);
-            self.align_later(ctx);
-            return true;
+        self.transfer = None;
+        passing::refuse(ctx, std::mem::take(&mut self.bridge.passing));
+        self.state = established::State::Over;
+    }
+
+    /// A line for the author of the plan that has asked for the call back.
+    pub fn tell(&self, ctx: &mut Context<'_, '_>, line: String) {
+        tell(ctx, self.user.as_deref().unwrap_or_default(), self.number, line);
+    }
+}
+
+/// Whether a refusal is about the session that was offered (RFC 3261 §21.4.13, §21.4.26, §21.6.4).
+pub(crate) fn is_mismatch(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_ACCEPTABLE_HERE | StatusCode::NOT_ACCEPTABLE_ANYWHERE
+    )
+}
+
+impl Setup {
+    /// What a leg has been offered.
+    fn offered(&self, leg: LegNo) -> Option<Box<[u8]>> {
+        let (invite, leg, mut mended) = (reparse(&self.caller.invite), &self.legs[usize::from(leg)], Vec::new());
+        let offer = leg.request().offer(&invite, self.caller.flow, &leg.plan, &mut mended);
+        offer.map(|body| body.octets.into())
+    }
+
+    /// Sends the INVITE of a second party once more, without the codecs that he seems to lack: those that his refusal does not name
+    /// (§21.4.26), or all but the two that every gateway has. False where there is nothing left to leave out.
+    pub fn invite_narrowed(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, message: &Message<'_>) -> bool {
+        let leg = &mut self.legs[usize::from(no)];
+        let Some(request) = leg.request.as_mut().filter(|request| request.narrowed.is_none()) else { return false };
+        if self.caller.server.is_some() || self.caller.is_late_offer || self.call_back.is_some() {
+            return false;
         }
-        if !status.is_success() {
-            self.misaligned(ctx, status);
-            return true;
+        let invite = Rc::clone(&self.caller.invite);
+        let invite = reparse(&invite);
+        let Some(offer) = Sdp::of(&invite) else { return false };
+        let named = Sdp::of(message).map_or_else(|| BASIC_CODECS.map(Codec::new).to_vec(), |sdp| sdp.codecs());
+        let mut narrowed = Vec::new();
+        if !offer.write_narrowed(|codec| named.contains(codec), &mut narrowed) {
+            return false;
         }
-        self.bridge.acknowledge(ctx, to, response.cseq.number, None);
-        let offer = aligning.offer();
-        let offer = Body { content_type: Body::SDP, octets: &offer };
-        self.bridge.take_answer(ctx, to, message, flow, Some(offer));
-        let Some(answer) = Sdp::of(message) else {
-            self.misaligned(ctx, StatusCode::NOT_ACCEPTABLE_HERE);
-            return true;
-        };
-        let said = &mut aligning.said[usize::from(to == Side::Far)];
-        let is_same = answer.has_same_media(&Sdp::new(said));
-        *said = answer.as_bytes().into();
-        if is_same || aligning.rounds >= MAX_ROUNDS {
-            self.joined(ctx, aligning.said);
-            return true;
+        request.narrowed = Some(narrowed.into());
+        match request.invite(ctx, no, &self.caller, &leg.plan, None) {
+            Ok(client) => leg.state = LegState::Calling(client),
+            Err(failure) => self.todo.push_back(Todo::Failed(no, failure, EndedBy::Switch)),
         }
-        aligning.rounds += 1;
-        aligning.to = to.other();
-        self.aligning = Some(aligning);
-        self.align_now(ctx);
         true
-    }
-
-    /// That re-INVITE had no final response. False if it is another request.
-    pub fn handle_align_failure(&mut self, ctx: &mut Context<'_, '_>, no: u16) -> bool {
-        let aligns = self.aligns(no);
-        if aligns {
-            self.misaligned(ctx, StatusCode::REQUEST_TIMEOUT);
-        }
-        aligns
-    }
-
-    /// One party does not take what the other said: they would not hear each other.
-    fn misaligned(&mut self, ctx: &mut Context<'_, '_>, status: StatusCode) {
-        self.aligning = None;
-        let user = self.user.clone().unwrap_or_default();
-        tell(
-            ctx,
-            &user,
-            self.number,
-            format!("the parties have no session in common: {} {}", status.get(), status.reason()),
-        );
-        let why = Why { by: EndedBy::Switch, reason: "no session in common", cause: Some(status) };
-        self.hang_up(ctx, why);
     }
 }

@@ -3,18 +3,16 @@
 
 use crate::{
     best::Failure,
-    call::{Caller, RunNo, Setup},
-    cdr::Facts,
+    call::{RunNo, Setup},
     leg::{LegRequest, Whom},
     shared::{Asked, Context, reparse},
 };
-use agent::{Agent, Flow, PLACEHOLDER, Way};
-use dialog::Body;
+use agent::{Agent, PLACEHOLDER};
 use registrar::{
     Incoming,
     auth::{Role, Verdict},
 };
-use sip::{Address, HeaderName, Message, Octets, Request, StatusCode, Uri, write};
+use sip::{Address, HeaderName, Message, Request, StatusCode, Uri, write};
 use std::{rc::Rc, sync::Arc};
 use store::{Direction, Provider};
 
@@ -43,67 +41,6 @@ pub(crate) enum Who {
 
 /// The parameter of a Request-URI that names the owner of a plan which has handed a call over, sealed.
 const FORWARDED: &str = "ringswitch-caller";
-
-/// An INVITE that nobody has sent: what the legs of a call without a caller are made from.
-pub(crate) struct Unsent<'a> {
-    /// Who calls, as an address without a tag.
-    pub from: &'a [u8],
-    /// Whom, in the first place.
-    pub target: &'a [u8],
-    /// Where the caller would be reached.
-    pub contact: &'a [u8],
-    /// The session that is offered; None leaves that to the legs.
-    pub offer: Option<&'a [u8]>,
-}
-
-impl Unsent<'_> {
-    fn write(&self, tag: &[u8], call_id: &[u8]) -> Vec<u8> {
-        let mut invite = Vec::with_capacity(1024);
-        for part in [
-            &b"INVITE "[..],
-            self.target,
-            b" SIP/2.0\r\nVia: SIP/2.0/UDP unknown.invalid;branch=z9hG4bK0\r\nFrom: ",
-            self.from,
-            b";tag=",
-            tag,
-            b"\r\nTo: <",
-            self.target,
-            b">\r\nCall-ID: ",
-            call_id,
-            b"\r\nCSeq: 1 INVITE\r\nContact: <",
-            self.contact,
-            b">\r\n",
-        ] {
-            invite.put(part);
-        }
-        if self.offer.is_some() {
-            write::header(&mut invite, HeaderName::ContentType, Body::SDP);
-        }
-        write::finish(&mut invite, self.offer.unwrap_or_default());
-        invite
-    }
-}
-
-impl Caller {
-    /// The caller of an INVITE that nobody has sent; as if it had come on `flow`.
-    pub fn unsent(ctx: &mut Context<'_, '_>, unsent: &Unsent<'_>, flow: Flow, facts: Facts) -> Self {
-        let (tag, call_id) = (ctx.core.mint.draw(), ctx.core.mint.call_id());
-        Self {
-            invite: unsent.write(&ctx.core.tag_text(tag), &call_id).as_slice().into(),
-            flow,
-            way: Way::Uri,
-            server: None,
-            transfer: None,
-            at_once: None,
-            tag,
-            dialog: None,
-            user: None,
-            facts,
-            is_late_offer: unsent.offer.is_none(),
-            provider: None,
-        }
-    }
-}
 
 /// Finds out who sends a request. None where he has been answered: challenged, or refused.
 pub(crate) fn identify(ctx: &mut Context<'_, '_>, asked: Asked<'_>, request: &Request<'_>) -> Option<Who> {

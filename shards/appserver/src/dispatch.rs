@@ -277,9 +277,14 @@ impl<'t> Turn<'_, 't> {
                     established.handle_passing_response(ctx, no, message, response, flow);
                 }
             }),
-            User::Own(key, no) => self.with_established(key, |established, ctx| {
-                established.handle_own_response(ctx, no, message, response, flow);
-            }),
+            User::Own(key, no) => {
+                let owner = self.owner_of(message).unwrap_or(key);
+                self.with_established(owner, |established, ctx| match owner == key {
+                    true => established.handle_own_response(ctx, no, message, response, flow),
+                    // The dialog is another call's by now, and the ACK to a re-INVITE was lost before.
+                    false => established.bridge.acknowledge_copy(ctx, message, status),
+                });
+            }
             User::Script(key, no) => self.with_setup(key, |setup, ctx| {
                 setup.handle_script_response(ctx, no, status, Some(message));
             }),
@@ -288,6 +293,12 @@ impl<'t> Turn<'_, 't> {
             }
             User::Challenged(_) | User::Caller(_) | User::Relayed(_) | User::Nobody => {}
         }
+    }
+
+    /// The call that has the dialog which a response of its peer belongs to.
+    fn owner_of(&self, message: &Message<'_>) -> Option<CallKey> {
+        let tag = message.value(HeaderName::From).and_then(sip::Address::from_value)?.tag?;
+        self.core.dialogs.get(&parse_tag(tag)?).copied()
     }
 
     /// A request of ours had no final response, or could not be sent: as if one with `status` had come (§8.1.3.1).

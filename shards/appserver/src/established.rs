@@ -1,16 +1,16 @@
 //! An answered call: two dialogs, what passes between them, and how they end (RFC 3261 §15).
 
 use crate::{
-    answer::{Unwanted, dismiss_answer},
+    align::Aligning,
     bridge::{Bridge, Side, Then},
     call::{LegNo, Why},
-    call_back::Aligning,
     cdr::{Ended, Facts, millis},
     inside::reason_of,
     leg::{Leg, LegState},
     passing,
     shared::{Asked, Context, reparse},
     transfer::Transfer,
+    unwanted::{Unwanted, dismiss_answer},
 };
 use agent::{Flow, Now, Ticket};
 use dialog::{DialogState, NewResponse};
@@ -363,13 +363,7 @@ impl Established {
         if tag.unwrap_or_default() != self.bridge.far.dialog.remote_tag() {
             // Of its INVITE no more is known than the way; most have an offer.
             let far = &self.bridge.far;
-            let unwanted = Unwanted {
-                way: far.way,
-                provider: far.provider.clone(),
-                counted: 0,
-                has_offered: true,
-                is_copy: false,
-            };
+            let unwanted = Unwanted { way: far.way, provider: far.provider.clone(), counted: 0, has_offered: true };
             return dismiss_answer(ctx, &unwanted, message);
         }
         // With a late offer the first ACK is the caller's to send, and is kept.

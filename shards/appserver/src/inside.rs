@@ -7,7 +7,7 @@ use crate::{
     shared::{Asked, Context, User},
 };
 use agent::Flow;
-use dialog::{Body, Field, NewResponse, TimerSettings};
+use dialog::{Body, Field, NewResponse, Sdp, TimerSettings};
 use dialplan::Refer;
 use sip::{HeaderName, Message, Method, StartLine};
 use std::borrow::Cow;
@@ -51,6 +51,15 @@ pub(crate) fn mangled<'b>(message: &Message<'b>, flow: Option<Flow>, buffer: &'b
     let Some(flow) = flow else { return Some(body) };
     dialog::mangle(message, flow.peer.ip(), buffer);
     Some(Body { octets: buffer, ..body })
+}
+
+/// The session that a message describes, by itself, with its media addresses put right where they are to be.
+pub(crate) fn described(message: &Message<'_>, flow: Option<Flow>) -> Option<Box<[u8]>> {
+    let sdp = Sdp::of(message)?;
+    let Some(flow) = flow else { return Some(sdp.as_bytes().into()) };
+    let mut mended = Vec::new();
+    sdp.write_mangled(flow.peer.ip(), &mut mended);
+    Some(mended.into())
 }
 
 /// The reason phrase of a response, to be passed on.

@@ -117,8 +117,6 @@ pub(crate) struct LegRequest {
     /// What it offers instead of the caller's, with which it has been refused.
     pub narrowed: Option<Box<[u8]>>,
     pub tried: Tried,
-    /// The To tags of answers that nobody wanted.
-    pub dismissed: Vec<Box<[u8]>>,
 }
 
 impl Leg {
@@ -167,8 +165,8 @@ impl LegRequest {
         let (call_id, tag) = (ctx.core.mint.call_id(), ctx.core.mint.draw());
         let route = Box::default();
         let (cseq, counted, has_offered, narrowed, tried) = (0, 0, false, None, Tried::Nothing);
-        let (way, provider, dismissed) = (Way::Uri, None, Vec::new());
-        Self { uri, route, way, to, provider, call_id, tag, cseq, counted, has_offered, narrowed, tried, dismissed }
+        let (way, provider) = (Way::Uri, None);
+        Self { uri, route, way, to, provider, call_id, tag, cseq, counted, has_offered, narrowed, tried }
     }
 
     /// Sends the INVITE, for the first time or with credentials behind a challenge.

@@ -7,7 +7,8 @@
 //! first 2xx ends the run and every other leg, and when the journal keeps the call, the caller has his answer and little is
 //! left (`established`): two dialogs (`bridge`) and the requests that pass between them (`passing`), each side refreshed by its own
 //! session timer (`refresh`). Each leg that ends leaves a CDR.
-//! A call back has no caller: its two parties are called one after the other (`call_back`).
+//! A transfer (`transfer`) and a call back (`call_back`) have no caller (`unsent`): who is there already takes his place; the parties of a call
+//! back are told of each other until both agree (`align`).
 //! Requests outside of calls are relayed to users' bindings (`relay`),
 //! the ends of their dialogs hidden from each other (`hidden`).
 //!
@@ -23,6 +24,7 @@ mod shared;
 mod slab;
 mod mint;
 mod caller;
+mod unsent;
 mod call;
 mod setup;
 mod ring;
@@ -34,6 +36,7 @@ mod leg;
 mod credentials;
 mod challenged;
 mod answer;
+mod unwanted;
 mod best;
 mod headers;
 mod bridge;
@@ -45,6 +48,7 @@ mod established;
 mod replaced;
 mod transfer;
 mod call_back;
+mod align;
 mod origin;
 mod cdr;
 mod record;

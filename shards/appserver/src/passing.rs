@@ -279,7 +279,7 @@ impl Bridge {
     }
 
     /// A copy of a 2xx that has been acknowledged: the ACK was lost (§13.2.2.4).
-    fn acknowledge_copy(&self, ctx: &mut Context<'_, '_>, message: &Message<'_>, status: StatusCode) {
+    pub fn acknowledge_copy(&self, ctx: &mut Context<'_, '_>, message: &Message<'_>, status: StatusCode) {
         let Ok(response) = message.response() else { return };
         if !status.is_success() || response.cseq.method != Method::Invite {
             return;

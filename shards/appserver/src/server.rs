@@ -145,6 +145,7 @@ impl AppServer {
             compiled: Compiled::default(),
             dialogs: ByNumber::default(),
             ended: VecDeque::new(),
+            dismissed: VecDeque::new(),
             runs: HashMap::new(),
             queries: ByNumber::default(),
             asked: 0,

@@ -16,13 +16,13 @@ use registrar::auth::Authenticator;
 use sip::{Limits, Message, Method, StatusCode};
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasherDefault, Hasher},
+    hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher},
     rc::Rc,
     sync::Arc,
 };
 use transaction::{ClientId, ServerId, Transactions, Written};
 
-/// Dialogs that are known to have ended. Who would replace one of them is told so for as long as it is among these.
+/// Dialogs that are known to have ended, or not to be wanted. Who would replace one of them is told so for as long as it is among these.
 const MAX_ENDED: usize = 4096;
 
 /// Names a call.
@@ -122,6 +122,8 @@ pub(crate) struct Core {
     pub dialogs: ByNumber<CallKey>,
     /// Tags of dialogs that have ended lately, the newest last.
     pub ended: VecDeque<u64>,
+    /// Dialogs that a 2xx has made and nobody wanted, hashed, the newest last.
+    pub dismissed: VecDeque<u64>,
     pub runs: HashMap<RunId, (CallKey, RunNo)>,
     pub queries: ByNumber<Waiter>,
     pub asked: u64,
@@ -155,6 +157,22 @@ impl Core {
             self.ended.pop_front();
         }
         self.ended.push_back(tag);
+    }
+
+    /// Takes note of a dialog that nobody wants. False where that was known: it gets no second BYE, for copies of its 2xx go on until
+    /// the ACK is there.
+    pub fn dismiss(&mut self, call_id: &[u8], remote_tag: &[u8]) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (call_id, remote_tag).hash(&mut hasher);
+        let dialog = hasher.finish();
+        if self.dismissed.contains(&dialog) {
+            return false;
+        }
+        if self.dismissed.len() >= MAX_ENDED {
+            self.dismissed.pop_front();
+        }
+        self.dismissed.push_back(dialog);
+        true
     }
 
     /// What answers an INVITE that is to replace the dialog with this tag, which is not here (RFC 3891 §3).

@@ -12,23 +12,24 @@ use crate::{
     answer::own_tag,
     bridge::Side,
     call::{Call, Caller, Setup, State, Why, put_back, with_other},
-    call_back::Parties,
-    caller::{Party, Unsent},
+    call_back::{Parties, is_mismatch},
+    caller::Party,
     cdr::{Facts, Texts},
     established::{self, Established},
-    inside::mangled,
+    inside::{described, mangled},
     leg::Whom,
     mint::place_of_tag,
     passing,
     refresh::after_glare,
     reliable::KeptBody,
     shared::{Asked, CallKey, Context, User},
+    unsent::Unsent,
 };
 use agent::{Agent, Flow};
 use dialog::{Body, NewResponse, Progress, ReferTo, Replaces, Sdp};
 use sip::{Message, Method, Response, StatusCode, Uri};
 use std::{rc::Rc, time::Duration};
-use store::{Direction, EndedBy, LegDirection, put_call};
+use store::{Direction, EndedBy, LegDirection};
 
 /// Who was to be joined with this one is not there any longer, or does not take the session.
 const ABANDONED: Why =
@@ -46,9 +47,9 @@ pub(crate) struct Transfer {
     /// Number of the re-INVITE that joins them.
     join: Option<u16>,
     /// What it offers.
-    offer: Option<KeptBody>,
+    pub offer: Option<KeptBody>,
     /// What the parties have said, if the call is a call back whose second party is the target.
-    parties: Option<Box<Parties>>,
+    pub parties: Option<Box<Parties>>,
     /// When it is tried again: another INVITE was under way.
     join_again_at: Option<Duration>,
     /// Until when it may be.
@@ -249,38 +250,20 @@ impl Established {
         self.bridge.take_answer(ctx, referred, message, flow, offer.as_ref().map(KeptBody::body));
         self.bridge.acknowledge(ctx, referred, response.cseq.number, None);
         if self.is_called_back() {
-            self.join_parties(ctx, transfer, message, offer);
+            self.join_parties(ctx, transfer, message, flow, offer);
             return true;
         }
         self.notify(ctx, StatusCode::OK, StatusCode::OK.reason());
         let mut body = Vec::new();
         let body = mangled(message, self.bridge.mangle.then_some(flow), &mut body);
-        let (old_key, new_key) = (ctx.key, transfer);
-        let joined = with_other(ctx, new_key, |call, ctx| {
+        let joined = with_other(ctx, transfer, |call, ctx| {
             let Call::Setup(setup) = call else { return };
             let State::Joining { bridge, cseq } = setup.state else { return };
-            let tag = own_tag(&self.bridge.end(referred).dialog);
-            std::mem::swap(&mut setup.bridges[bridge].bridge.near, self.bridge.end_mut(referred));
-            setup.bridges[bridge].bridge.acknowledge(ctx, Side::Far, cseq, body);
-            setup.bridges[bridge].bridge.far.tell(body);
             setup.caller.facts.note_status(ctx.now, StatusCode::OK.get());
-            let record = setup.record(ctx, bridge);
-            let number = setup.number;
-            ctx.out.persist(|octets| {
-                let _ = put_call(octets, number, 1, &record);
-            });
-            setup.state = State::Refused;
-            let mut established = setup.establish(ctx, bridge);
-            established.user = self.user.clone();
-            if let Some(user) = &established.user {
-                ctx.core.users.entry(Rc::clone(user)).or_default().push(ctx.key);
-            }
-            ctx.core.dialogs.extend(tag.map(|tag| (tag, ctx.key)));
-            // What stood in its place goes with the old call.
-            let stood_in = own_tag(&self.bridge.end(referred).dialog);
-            if let Some(owner) = stood_in.and_then(|tag| ctx.core.dialogs.get_mut(&tag)) {
-                *owner = old_key;
-            }
+            let mut established = setup.take_over(ctx, bridge, self, referred);
+            established.bridge.acknowledge(ctx, Side::Far, cseq, body);
+            established.bridge.far.tell(body);
+            established.keep(ctx);
             *call = Call::Established(Box::new(established));
         });
         if joined.is_none() {
@@ -326,10 +309,17 @@ impl Established {
         self.transfer.as_deref().filter(|transfer| transfer.join == Some(no))
     }
 
-    /// The target has answered: its offer goes to the referred end.
-    fn join(&mut self, ctx: &mut Context<'_, '_>, offer: Option<Body<'_>>) -> bool {
+    /// The target has answered: what it describes goes to the referred end.
+    fn join(&mut self, ctx: &mut Context<'_, '_>, message: &Message<'_>, mangle_from: Option<Flow>) -> bool {
         let Some(transfer) = &mut self.transfer else { return false };
-        transfer.offer = offer.map(KeptBody::of);
+        transfer.offer = match &transfer.parties {
+            Some(_) => described(message, mangle_from).map(|octets| {
+                let mut offer = Vec::new();
+                Sdp::new(&octets).write_as_offer(false, &mut offer);
+                KeptBody::of(Body { content_type: Body::SDP, octets: &offer })
+            }),
+            None => mangled(message, mangle_from, &mut Vec::new()).map(KeptBody::of),
+        };
         // The target repeats its answer no longer (§13.3.1.4).
         transfer.join_until = ctx.now.monotonic + 64 * ctx.core.settings.transactions.t1;
         if self.bridge.is_inviting() { self.join_later(ctx) } else { self.send_join(ctx) }
@@ -356,7 +346,7 @@ impl Established {
         }
     }
 
-    fn send_join(&mut self, ctx: &mut Context<'_, '_>) -> bool {
+    pub fn send_join(&mut self, ctx: &mut Context<'_, '_>) -> bool {
         let no = self.bridge.number();
         let Some(transfer) = &mut self.transfer else { return false };
         transfer.join = Some(no);
@@ -368,79 +358,33 @@ impl Established {
         }
         is_sent
     }
-
-    /// Offers a first party who has refused it what the second one answered once more, without the codecs that he lacks. False where
-    /// that would be the same again.
-    fn join_narrowed(&mut self, ctx: &mut Context<'_, '_>) -> bool {
-        let Some(transfer) = &mut self.transfer else { return false };
-        let parties = transfer.parties.as_mut().filter(|parties| !parties.is_narrowed);
-        let (Some(parties), Some(offer)) = (parties, &mut transfer.offer) else { return false };
-        parties.is_narrowed = true;
-        let (known, mut narrowed) = (Sdp::new(&parties.first).codecs(), Vec::new());
-        if !Sdp::new(&offer.octets).write_narrowed(|codec| known.contains(codec), &mut narrowed) {
-            return false;
-        }
-        offer.octets = narrowed.into();
-        self.send_join(ctx)
-    }
-
-    /// The first party of a call back has taken what the second one answered: both are in one call.
-    fn join_parties(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        second: CallKey,
-        message: &Message<'_>,
-        offer: Option<KeptBody>,
-    ) {
-        let parties = self.transfer.take().and_then(|transfer| transfer.parties);
-        let (Some(said), Some(parties), Some(offer)) = (Sdp::of(message), parties, offer) else {
-            with_setup(ctx, second, |setup, ctx| setup.abandon(ctx));
-            return self.end_call_back(ctx, StatusCode::NOT_ACCEPTABLE_HERE, "the first party has described no media");
-        };
-        let (key, tag) = (ctx.key, own_tag(&self.bridge.far.dialog));
-        let joined = with_other(ctx, second, |call, ctx| {
-            let Call::Setup(setup) = call else { return false };
-            let State::Joining { bridge, .. } = setup.state else { return false };
-            std::mem::swap(&mut setup.bridges[bridge].bridge.near, &mut self.bridge.far);
-            setup.caller.facts = self.far_facts.clone();
-            let (record, number, version) = (setup.record(ctx, bridge), setup.number, self.version + 1);
-            ctx.out.persist(|octets| {
-                let _ = put_call(octets, number, version, &record);
-            });
-            setup.state = State::Refused;
-            let mut established = setup.establish(ctx, bridge);
-            (established.version, established.user, established.until) = (version, self.user.clone(), self.until);
-            if let Some(user) = &established.user {
-                ctx.core.users.entry(Rc::clone(user)).or_default().push(ctx.key);
-            }
-            ctx.core.dialogs.extend(tag.map(|tag| (tag, ctx.key)));
-            // What stood in its place goes with the call that it was.
-            let stood_in = own_tag(&self.bridge.far.dialog);
-            if let Some(owner) = stood_in.and_then(|tag| ctx.core.dialogs.get_mut(&tag)) {
-                *owner = key;
-            }
-            established.align(ctx, [said.as_bytes().into(), offer.octets], &parties.first);
-            *call = Call::Established(Box::new(established));
-            true
-        });
-        if joined != Some(true) {
-            with_setup(ctx, second, |setup, ctx| setup.abandon(ctx));
-            return self.end_call_back(ctx, StatusCode::SERVER_INTERNAL_ERROR, "the second party has gone");
-        }
-        passing::refuse(ctx, std::mem::take(&mut self.bridge.passing));
-        self.state = established::State::Over;
-    }
-}
-
-/// Whether a refusal is about the session that was offered (RFC 3261 §21.4.13, §21.4.26, §21.6.4).
-pub(crate) fn is_mismatch(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_ACCEPTABLE_HERE | StatusCode::NOT_ACCEPTABLE_ANYWHERE
-    )
 }
 
 impl Setup {
+    /// The answered call of this set-up and a side of `old`, which takes the caller's place. What stood in for it goes with `old`.
+    pub fn take_over(
+        &mut self,
+        ctx: &mut Context<'_, '_>,
+        bridge: usize,
+        old: &mut Established,
+        side: Side,
+    ) -> Established {
+        let end = old.bridge.end_mut(side);
+        let near = &mut self.bridges[bridge].bridge.near;
+        let (tag, stood_in) = (own_tag(&end.dialog), own_tag(&near.dialog));
+        let owner = tag.and_then(|tag| ctx.core.dialogs.get(&tag).copied());
+        std::mem::swap(near, end);
+        self.state = State::Refused;
+        let mut established = self.establish(ctx, bridge);
+        established.user = old.user.clone();
+        if let Some(user) = &established.user {
+            ctx.core.users.entry(Rc::clone(user)).or_default().push(ctx.key);
+        }
+        ctx.core.dialogs.extend(tag.map(|tag| (tag, ctx.key)));
+        ctx.core.dialogs.extend(stood_in.zip(owner));
+        established
+    }
+
     /// Tells the referrer what a leg to the target says.
     pub fn tell_referrer(&mut self, ctx: &mut Context<'_, '_>, status: StatusCode, reason: &str) {
         let Some(call) = self.caller.transfer else { return };
@@ -463,11 +407,13 @@ impl Setup {
     /// The target has answered: the end that is referred to it gets its offer.
     pub fn join(&mut self, ctx: &mut Context<'_, '_>, bridge: usize, cseq: u32, message: &Message<'_>, flow: Flow) {
         self.state = State::Joining { bridge, cseq };
-        let (mangle, mut body) = (self.bridges[bridge].bridge.mangle, Vec::new());
-        let offer = mangled(message, mangle.then_some(flow), &mut body);
+        let mangle = self.bridges[bridge].bridge.mangle;
         let joins = self.caller.transfer.and_then(|call| {
             with_other(ctx, call, |call, ctx| match call {
-                Call::Established(established) => established.join(ctx, offer),
+                Call::Established(established) => {
+                    let mangle_from = (mangle || established.bridge.mangle).then_some(flow);
+                    established.join(ctx, message, mangle_from)
+                }
                 Call::Setup(_) => false,
             })
         });
@@ -503,7 +449,7 @@ fn is_ours(ctx: &Context<'_, '_>, target: &[u8], replaces: &Replaces<'_>) -> boo
     by_contact || ctx.core.settings.domains.local(&uri.host, uri.port).is_some()
 }
 
-fn with_setup(ctx: &mut Context<'_, '_>, key: CallKey, work: impl FnOnce(&mut Setup, &mut Context<'_, '_>)) {
+pub(crate) fn with_setup(ctx: &mut Context<'_, '_>, key: CallKey, work: impl FnOnce(&mut Setup, &mut Context<'_, '_>)) {
     with_other(ctx, key, |call, ctx| {
         if let Call::Setup(setup) = call {
             setup.caller.transfer = None;

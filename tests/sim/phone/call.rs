@@ -4,7 +4,7 @@ use crate::script::Script;
 use agent::Flow;
 use dialog::{Acknowledging, Dialog, Reliable, Sdp, Session};
 use sip::Message;
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 use transaction::{ClientId, ServerId};
 
 /// How far a call is.
@@ -40,6 +40,8 @@ pub struct Call {
     pub script: Script,
     pub phase: Phase,
     pub outcome: Option<Outcome>,
+    /// When that was.
+    pub ended_at: Option<Duration>,
     /// Whether the call was ever answered.
     pub was_answered: bool,
     /// The Request-URI, for a caller.
@@ -102,6 +104,7 @@ impl Call {
             script,
             phase: Phase::Start,
             outcome: None,
+            ended_at: None,
             was_answered: false,
             target: String::new(),
             call_id,
@@ -153,6 +156,7 @@ impl Call {
 
     /// Takes a re-INVITE.
     pub fn wander(&mut self) {
+        self.script.formats = self.script.fewer_formats.or(self.script.formats);
         self.port += if self.script.wanders { 2 } else { 0 };
     }
 

@@ -5,16 +5,11 @@ use super::{Network, Origin, Sdp};
 use sip::{Message, Octets};
 use std::net::IpAddr;
 
-/// Writes a message's body, with every private address in `c=` and `o=` replaced by `source`, where the message came from.
-/// False if nothing had to be changed; then too the body has been written.
-///
-/// Left as they are: descriptions from a private `source`, for a peer in our own network is reached where he says; the
-/// unspecified address, which means hold; and descriptions with candidates for ICE (RFC 8839), whose sender finds a way through his NAT
-/// himself and would take another `c=` for a mismatch.
+/// Writes a message's body, its description as [`Sdp::write_mangled`] does. False if nothing had to be changed; then too the body has
+/// been written.
 pub fn mangle(message: &Message<'_>, source: IpAddr, out: &mut impl Octets) -> bool {
     let body = message.body();
-    let description = Sdp::of(message).filter(|sdp| !is_private(source) && !sdp.has_candidates());
-    let Some(sdp) = description else {
+    let Some(sdp) = Sdp::of(message) else {
         out.put(body);
         return false;
     };
@@ -26,8 +21,16 @@ pub fn mangle(message: &Message<'_>, source: IpAddr, out: &mut impl Octets) -> b
 }
 
 impl Sdp<'_> {
-    /// Writes it with every private address in `c=` and `o=` replaced by `source`. True if there was one.
-    fn write_mangled(&self, source: IpAddr, out: &mut impl Octets) -> bool {
+    /// Writes it with every private address in `c=` and `o=` replaced by `source`, where its message came from. True if there was one.
+    ///
+    /// Left as they are: descriptions from a private `source`, for a peer in our own network is reached where he says; the
+    /// unspecified address, which means hold; and descriptions with candidates for ICE (RFC 8839), whose sender finds a way through his
+    /// NAT himself and would take another `c=` for a mismatch.
+    pub fn write_mangled(&self, source: IpAddr, out: &mut impl Octets) -> bool {
+        if is_private(source) || self.has_candidates() {
+            out.put(self.as_bytes());
+            return false;
+        }
         let mut is_changed = false;
         for line in self.lines() {
             let network = match line.kind {

@@ -57,12 +57,12 @@ pub fn write_placeholder(direction: Direction, session_id: u64, out: &mut impl O
 }
 
 impl Sdp<'_> {
-    /// Writes it as the offer to another party: the answer of who is on hold says that he is. And who chose a role for DTLS leaves it
-    /// to him (RFC 5763 §5).
-    pub fn write_as_offer(&self, out: &mut impl Octets) {
+    /// Writes this answer as the offer to another party. Who chose a role for DTLS leaves it to him (RFC 5763 §5). What the answer to
+    /// a placeholder says of directions is that its sender is on hold (RFC 3264 §6.1), and is left out.
+    pub fn write_as_offer(&self, answers_placeholder: bool, out: &mut impl Octets) {
         for line in self.lines() {
             match line.value {
-                _ if Direction::of(&line).is_some() => {}
+                _ if answers_placeholder && Direction::of(&line).is_some() => {}
                 b"setup:active" | b"setup:passive" if line.kind == b'a' => out.put(b"a=setup:actpass\r\n"),
                 _ => out.put(line.raw),
             }
@@ -82,13 +82,7 @@ impl Sdp<'_> {
 
     /// The codecs of its streams of sound.
     pub fn codecs(&self) -> Vec<Codec> {
-        let mut codecs = Vec::new();
-        self.each_section(|media, lines| {
-            if let Some((_, formats)) = media.and_then(|media| sound(&media)) {
-                codecs.extend(formats.map(|format| codec(format, lines)));
-            }
-        });
-        codecs
+        self.formats().into_iter().map(|(_, codec)| codec).collect()
     }
 
     /// Writes it without the codecs of sound that are not `wanted`; a stream that would be left with nothing but tones and noise keeps
@@ -126,18 +120,41 @@ impl Sdp<'_> {
         is_changed
     }
 
-    /// Whether media goes to the same places in the same formats by both. Who they are from, their version and who is on hold do not
-    /// matter.
-    pub fn has_same_media(&self, other: &Sdp<'_>) -> bool {
-        let matters = |line: &Line<'_>| {
-            matches!(line.kind, b'c' | b'm') || (line.kind == b'a' && (format_of(line).is_some() || is_key(line.value)))
+    /// Whether who was told `told` in its place, and sends the codecs of `sender`, may go on so: media goes to the same places, and what
+    /// comes is understood. Who it is from, its version and who is on hold do not matter.
+    pub fn serves_like(&self, told: &Sdp<'_>, sender: &Sdp<'_>) -> bool {
+        let (own, sent) = (self.formats(), sender.formats());
+        self.places() == told.places() && sent.iter().all(|format| own.contains(format))
+    }
+
+    /// Where media goes, and by what keys.
+    fn places(&self) -> Vec<&[u8]> {
+        let place = |line: Line<'_>| match line.kind {
+            b'c' => true,
+            b'a' => is_key(line.value),
+            _ => false,
         };
-        let of = |sdp: &Sdp<'_>| {
-            let mut lines: Vec<_> = sdp.lines().filter(matters).map(|line| (line.kind, line.value.to_vec())).collect();
-            lines.dedup();
-            lines
-        };
-        of(self) == of(other)
+        let lines = self.lines();
+        lines
+            .filter_map(|line| match sound(&line) {
+                Some((head, _)) if line.kind == b'm' => Some(head),
+                _ => (line.kind == b'm' || place(line)).then_some(line.value),
+            })
+            .collect()
+    }
+
+    /// The payload types of its streams of sound, with their codecs.
+    fn formats(&self) -> Vec<(&[u8], Codec)> {
+        let mut all = Vec::new();
+        let lines: Vec<_> = self.lines().collect();
+        let starts: Vec<_> = (0..lines.len()).filter(|&at| lines[at].kind == b'm').collect();
+        for (n, &at) in starts.iter().enumerate() {
+            let end = starts.get(n + 1).copied().unwrap_or(lines.len());
+            if let Some((_, formats)) = sound(&lines[at]) {
+                all.extend(formats.map(|format| (format, codec(format, &lines[at + 1..end]))));
+            }
+        }
+        all
     }
 
     /// Calls `each` with the session's lines, then with each `m=` line and those behind it.
@@ -226,8 +243,11 @@ mod tests {
 
     #[test]
     fn an_answer_becomes_an_offer_that_holds_nobody() {
-        let offer = written(|sdp, out| sdp.write_as_offer(out));
-        assert_eq!(offer, ANSWER.replace("a=inactive\r\n", "").replace("setup:active", "setup:actpass"));
+        let first = written(|sdp, out| sdp.write_as_offer(true, out));
+        assert_eq!(first, ANSWER.replace("a=inactive\r\n", "").replace("setup:active", "setup:actpass"));
+        // Whoever answers an offer that holds nobody says what he wants.
+        let later = written(|sdp, out| sdp.write_as_offer(false, out));
+        assert_eq!(later, ANSWER.replace("setup:active", "setup:actpass"));
     }
 
     #[test]
@@ -250,13 +270,19 @@ mod tests {
     }
 
     #[test]
-    fn a_new_version_or_a_hold_is_the_same_media_and_another_port_is_not() {
-        let answer = Sdp::new(ANSWER.as_bytes());
-        let is_same = |text: &str| answer.has_same_media(&Sdp::new(text.as_bytes()));
-        assert!(is_same(&ANSWER.replace("gw 5 7", "gw 5 8").replace("a=inactive\r\n", "")));
-        assert!(!is_same(&ANSWER.replace("4000", "4002")));
-        assert!(!is_same(&ANSWER.replace("c=IN IP4 198.51.100.1", "c=IN IP4 198.51.100.2")));
-        assert!(!is_same(&ANSWER.replace("8 96 0 101", "8 101")));
+    fn a_description_serves_who_was_told_another_while_places_and_codecs_are_the_same() {
+        let told = Sdp::new(ANSWER.as_bytes());
+        let sender = ANSWER.replace("8 96 0 101", "0 101");
+        let serves =
+            |text: &str, sender: &str| Sdp::new(text.as_bytes()).serves_like(&told, &Sdp::new(sender.as_bytes()));
+        assert!(serves(&ANSWER.replace("gw 5 7", "gw 5 8").replace("a=inactive\r\n", ""), &sender));
+        // Who answers has fewer codecs than he has offered.
+        assert!(serves(&sender, &sender));
+        assert!(!serves(&sender, ANSWER));
+        assert!(!serves(&ANSWER.replace("opus", "speex"), ANSWER));
+        for (one, other) in [("4000", "4002"), ("c=IN IP4 198.51.100.1", "c=IN IP4 198.51.100.2"), ("audio", "video")] {
+            assert!(!serves(&ANSWER.replace(one, other), &sender), "{one} {other}");
+        }
     }
 
     proptest! {
@@ -265,9 +291,9 @@ mod tests {
         fn strange_descriptions_are_taken_as_they_are(text in "(?s)([acmosv]=(audio |RTP/|rtpmap:|fmtp:|[0-9]{1,3} )*.{0,9}\r?\n){0,12}.{0,5}") {
             let sdp = Sdp::new(text.as_bytes());
             let (mut all, mut offer) = (Vec::new(), Vec::new());
-            prop_assert!(sdp.has_same_media(&sdp) && !sdp.write_narrowed(|_| true, &mut all));
+            prop_assert!(sdp.serves_like(&sdp, &sdp) && !sdp.write_narrowed(|_| true, &mut all));
             prop_assert_eq!(all, text.as_bytes());
-            sdp.write_as_offer(&mut offer);
+            sdp.write_as_offer(true, &mut offer);
             sdp.write_narrowed(|_| false, &mut offer);
             let _ = sdp.codecs();
         }
