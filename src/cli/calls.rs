@@ -64,7 +64,9 @@ pub(super) fn call_back(config: &Config, args: CallBackArgs) -> Result<(), Failu
     let CallBackArgs { user, first, second, server } = args;
     let user = Aor::parse(&user, config.default_domain()).map_err(Failure::Wrong)?.to_string();
     let CalledBack { call } = ask(config, &Request::CallBack { user, first, second, server })?;
-    super::print(&format!("The call {call} has begun; `ringswitch cdr` will tell what came of it."))
+    super::print(&format!(
+        "The call {call} has begun. The log will say what came of it, and `ringswitch cdr` lists its legs."
+    ))
 }
 
 fn number(text: &str) -> Result<String, String> {

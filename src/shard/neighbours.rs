@@ -176,6 +176,11 @@ pub(super) fn tell_reports(app: &mut AppServer) {
         let call = format_args!("{:032x}", report.call);
         match &report.fault {
             Some(fault) => tracing::info!(user = &*report.user, plan = &*report.plan, %call, %fault, "a plan failed"),
+            // Nobody but its owner may know that it was to be, and where nobody was called there is no CDR.
+            None if report.plan.is_empty() => {
+                let outcome = report.trace.join("; ");
+                tracing::info!(user = &*report.user, %call, outcome, "a call back");
+            }
             None => {
                 tracing::debug!(user = &*report.user, plan = &*report.plan, %call, trace = ?report.trace, "a plan ran")
             }

@@ -153,6 +153,11 @@ fn an_operator_has_two_phones_called_and_joined() {
     numbers.sort_unstable();
     assert_eq!(numbers, [Some(1), Some(2)]);
     assert!(legs().iter().all(|leg| leg["direction"] == "out"));
+    switch.wait_for_log("both parties are joined");
+
+    // Where nobody is called there is no record, and the log alone tells it.
+    home.ask(&["callback", "alice@example.com", "alice", "bob"]);
+    switch.wait_for_log("the first party was not reached: 480");
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn party(ctx: &Context<'_, '_>, user: &Rc<str>) -> Party {
 fn tell(ctx: &mut Context<'_, '_>, user: &str, number: u128, line: String) {
     ctx.core.report(crate::Report {
         user: user.into(),
-        plan: "callback".into(),
+        plan: "".into(),
         call: number,
         trace: vec![line.into()],
         fault: None,

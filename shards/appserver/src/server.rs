@@ -43,7 +43,7 @@ pub struct Tables {
 pub struct Report {
     /// Whose plan it is.
     pub user: Box<str>,
-    /// Its name.
+    /// Its name; empty where the report is of a call back.
     pub plan: Box<str>,
     /// The call's number; 0 where no call came of it.
     pub call: u128,
