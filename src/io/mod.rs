@@ -10,6 +10,7 @@
 mod edge;
 mod journal;
 mod mapped;
+mod memory;
 mod mesh;
 mod ring;
 mod settings;
@@ -27,6 +28,7 @@ mod window;
 pub use edge::{Edge, Running, Stopper};
 pub use journal::{Batch, JournalInlet, JournalLink, journal};
 pub use mapped::Mapped;
+pub use memory::Memory;
 pub use settings::{Listener, Settings, StreamSettings};
 pub use socket::Sockets;
 pub(crate) use start::explain_here;
