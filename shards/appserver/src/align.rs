@@ -2,7 +2,8 @@
 //! either.
 
 use crate::{
-    bridge::Side, call::Why, established::Established, inside::described, refresh::after_glare, shared::Context,
+    bridge::Side, call::Why, established::Established, impersonate::Answered, inside::described, refresh::after_glare,
+    shared::Context,
 };
 use agent::Flow;
 use dialog::{Body, Sdp};
@@ -15,6 +16,8 @@ const MAX_ROUNDS: u8 = 4;
 
 /// One party has not been told yet what the other said last.
 pub(crate) struct Aligning {
+    /// What each has said first.
+    answered: Answered,
     /// What each has said last: near, far.
     said: [Box<[u8]>; 2],
     /// Who is to be told.
@@ -50,16 +53,19 @@ impl Established {
     /// Both parties are in one call now, and have `said` that, near and far; the far one takes `told` for the near one's description.
     pub fn align(&mut self, ctx: &mut Context<'_, '_>, said: [Box<[u8]>; 2], told: &[u8]) {
         let until = ctx.now.monotonic + 64 * ctx.core.settings.transactions.t1;
-        let aligning = Aligning { said, to: Side::Far, no: None, again_at: None, until, rounds: 1 };
+        let answered = Answered::of(told, &said[1]);
+        let aligning = Aligning { answered, said, to: Side::Far, no: None, again_at: None, until, rounds: 1 };
         if aligning.by(Side::Near).serves_like(&Sdp::new(told), &aligning.by(Side::Far)) {
-            return self.tell_joined(ctx);
+            return self.joined(ctx, &aligning);
         }
         self.aligning = Some(Box::new(aligning));
         self.align_now(ctx);
     }
 
-    fn tell_joined(&self, ctx: &mut Context<'_, '_>) {
+    /// Both have taken what the other said last.
+    fn joined(&mut self, ctx: &mut Context<'_, '_>, aligned: &Aligning) {
         self.tell(ctx, "both parties are joined".to_owned());
+        self.impersonate(ctx, aligned.answered, &aligned.said);
     }
 
     /// Offers one party what the other said last, unless another offer is under way.
@@ -135,8 +141,8 @@ impl Established {
         let is_no_news = Sdp::new(&answer).serves_like(&aligning.by(to), &aligning.by(to.other()));
         aligning.said[usize::from(to == Side::Far)] = answer;
         if is_no_news || aligning.rounds >= MAX_ROUNDS {
-            self.aligning = None;
-            return self.tell_joined(ctx);
+            let aligned = self.aligning.take();
+            return aligned.into_iter().for_each(|aligned| self.joined(ctx, &aligned));
         }
         aligning.rounds += 1;
         aligning.to = to.other();

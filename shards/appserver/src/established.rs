@@ -38,6 +38,8 @@ pub(crate) struct Established {
     pub transfer: Option<Box<Transfer>>,
     /// What is left of the joining of a call back.
     pub aligning: Option<Box<Aligning>>,
+    /// Whether the parties hear, or have heard, packets in each other's name.
+    pub is_impersonated: bool,
     /// BYEs whose answers wait for the journal.
     pub byes: Vec<Bye>,
 }
@@ -149,6 +151,9 @@ impl Established {
             let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
             return ctx.respond(asked, &NewResponse::new(status, b""));
         };
+        if matches!(request.method, Method::Invite | Method::Update) {
+            self.stop_impersonating(ctx);
+        }
         let then = self.bridge.handle_request(ctx, side, asked, request);
         self.keep_moved(ctx);
         match then {
@@ -211,6 +216,7 @@ impl Established {
     /// Both records, the end in the journal, and an answer to whatever passes. `knows` are the sides, near and far, that need no
     /// BYE: who hung up, or whose dialog is another call's now.
     pub fn close(&mut self, ctx: &mut Context<'_, '_>, by: [EndedBy; 2], knows: [bool; 2], reason: &str) -> Ticket {
+        self.stop_impersonating(ctx);
         passing::refuse(ctx, std::mem::take(&mut self.bridge.passing));
         let reason = if reason.is_empty() { StatusCode::OK.reason() } else { reason };
         let status = StatusCode::OK.get();

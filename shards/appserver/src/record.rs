@@ -128,6 +128,7 @@ impl Established {
             state: kept.end.map_or(State::Up, |end| State::ended(now, kept.key, end)),
             transfer: None,
             aligning: None,
+            is_impersonated: false,
             byes: Vec::new(),
         };
         Some((established, tags))

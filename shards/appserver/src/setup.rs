@@ -393,6 +393,7 @@ impl Setup {
             state: established::State::Up,
             transfer: None,
             aligning: None,
+            is_impersonated: false,
             byes: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@
 //! only, by the time that the call may take.
 
 use agent::{Flow, Now};
+use callback::Impersonation;
 use dialplan::{Reply, WebRequest};
 use std::net::IpAddr;
 
@@ -97,4 +98,18 @@ pub trait Surroundings {
 
     /// Whether requests from there are let in as they are: networks that the operator trusts.
     fn is_trusted(&self, source: IpAddr) -> bool;
+
+    /// The way to what sends packets to the parties of calls back in each other's name. None where the operator has not turned it on.
+    fn impersonator(&self) -> Option<&dyn Impersonator> {
+        None
+    }
+}
+
+/// What sends packets to the parties of calls back in each other's name. Whether it does, and what, is its own affair, and it tells the log.
+pub trait Impersonator {
+    /// Has a party hear packets that seem to come from the other.
+    fn impersonate(&self, wanted: &Impersonation);
+
+    /// Has no more packets sent to either party of the call of that number.
+    fn stop(&self, call: u128);
 }
