@@ -9,6 +9,7 @@ pub mod shard;
 pub mod proxy;
 
 pub mod accounts;
+pub mod capabilities;
 pub mod cdr;
 pub mod clerk;
 pub mod executor;
@@ -16,6 +17,7 @@ pub mod fair;
 pub mod file_error;
 pub mod figures;
 pub mod process;
+pub mod raw;
 pub mod supervisor;
 pub mod switch;
 pub mod web;

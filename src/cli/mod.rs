@@ -13,7 +13,7 @@ mod table;
 use crate::{
     accounts::AccountsError,
     config::{self, Config, ConfigError, Processes},
-    demo, logging, process, supervisor, switch,
+    demo, logging, process, raw, supervisor, switch,
 };
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
@@ -89,6 +89,9 @@ enum Command {
     /// One of the processes that `run` has started.
     #[command(hide = true)]
     Process(ProcessArgs),
+    /// What sends packets with a foreign source, which `run` has started.
+    #[command(hide = true)]
+    Raw,
     /// Shows a switch on loopback: two phones register, one calls the other, and every message is printed.
     Demo,
 }
@@ -153,6 +156,9 @@ pub fn main() -> ExitCode {
     if let Command::Process(ProcessArgs { channel, .. }) = cli.command {
         return process::run(channel);
     }
+    if matches!(cli.command, Command::Raw) {
+        return raw::run();
+    }
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Wrong(sentence)) => {
@@ -198,7 +204,7 @@ impl Cli {
             Command::Restart(args) => control::restart(&config, &args),
             Command::Drain(args) => control::drain(&config, args),
             Command::Stop => control::stop(&config),
-            Command::Demo | Command::Process(_) => Ok(()),
+            Command::Demo | Command::Process(_) | Command::Raw => Ok(()),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! faults' places, `changes` what a reload applies. Names end in their unit. docs/configuration.md lists the keys.
 
 mod app;
+mod callback;
 mod changes;
 mod document;
 mod load;
@@ -11,6 +12,7 @@ mod schema;
 mod supervisor;
 
 pub use app::{App, Calls, Dialplan, Health, Processes};
+pub use callback::Callback;
 pub use changes::{Changes, settings};
 pub use document::Faults;
 pub use load::{ConfigError, DEFAULT_FILE, MAX_FILE_BYTES, load, load_text, parse};
@@ -63,6 +65,8 @@ pub struct Config {
     pub calls: Calls,
     /// What every application server allows a dial plan.
     pub dialplan: Dialplan,
+    /// Packets with a foreign source, for callbacks.
+    pub callback: Callback,
     /// How application servers are probed.
     pub health: Health,
     /// The processes of the switch.
@@ -138,6 +142,7 @@ impl Default for Config {
             app: vec![App::stable()],
             calls: Calls::default(),
             dialplan: Dialplan::default(),
+            callback: Callback::default(),
             health: Health::default(),
             supervisor: Supervisor::default(),
             journal: Journal::default(),

@@ -1,8 +1,9 @@
 //! Which keys there are, and what each may be. The only place that knows the bounds.
 
 use super::{
-    App, Calls, Config, Cores, Dialplan, Health, HostPort, Journal, Listen, Log, LogFormat, LogLevel, Mesh, Overload,
-    Pattern, Processes, Proxy, Registrar, Shards, SipLimits, Supervisor, Tcp, Udp, UserAgentRule, Web, WhenFull,
+    App, Callback, Calls, Config, Cores, Dialplan, Health, HostPort, Journal, Listen, Log, LogFormat, LogLevel, Mesh,
+    Overload, Pattern, Processes, Proxy, Registrar, Shards, SipLimits, Supervisor, Tcp, Udp, UserAgentRule, Web,
+    WhenFull,
     document::{Section, Wrong, choose},
 };
 use sip::{Host, Transport, Uri, digest::Algorithm};
@@ -50,6 +51,7 @@ pub(super) fn read(top: &mut Section<'_>, config: &mut Config) {
     apps(top, config);
     top.section("calls", |section| calls(section, &mut config.calls));
     top.section("dialplan", |section| dialplan(section, &mut config.dialplan));
+    top.section("callback", |section| callback(section, &mut config.callback));
     top.section("health", |section| health(section, &mut config.health));
     top.section("supervisor", |section| supervisor(section, &mut config.supervisor));
     top.section("journal", |section| journal(section, &mut config.journal));
@@ -217,6 +219,29 @@ fn dialplan(section: &mut Section<'_>, dialplan: &mut Dialplan) {
     section.number("max_log_line_bytes", 80..=65_536, &mut dialplan.max_log_line_bytes);
     section.number("max_headers", 0..=100, &mut dialplan.max_headers);
     section.number("max_stack_bytes", 65_536..=1 << 24, &mut dialplan.max_stack_bytes);
+}
+
+fn callback(section: &mut Section<'_>, callback: &mut Callback) {
+    section.flag("impersonate", &mut callback.impersonate);
+    section.texts("networks", &mut callback.networks, network);
+    section.number("packets", 1..=Callback::MAX_PACKETS, &mut callback.packets);
+    section.number("max_packets_per_call", 1..=1_000, &mut callback.max_packets_per_call);
+    section.number("max_packets_per_destination", 1..=1_000_000, &mut callback.max_packets_per_destination);
+    section.number("max_packets_per_sec", 1..=100_000, &mut callback.max_packets_per_sec);
+    if callback.networks.len() > Callback::MAX_NETWORKS {
+        let what = format!("`networks` has {} entries", callback.networks.len());
+        section.blame(&["networks"], Wrong::new(what, format!("keep at most {}", Callback::MAX_NETWORKS)));
+    }
+    for (key, most) in [
+        ("max_packets_per_call", callback.max_packets_per_call),
+        ("max_packets_per_destination", callback.max_packets_per_destination),
+        ("max_packets_per_sec", callback.max_packets_per_sec),
+    ] {
+        if most < callback.packets.into() {
+            let what = format!("`{key}` ({most}) is less than one leg's `packets` ({})", callback.packets);
+            section.blame(&[key, "packets"], Wrong::new(what, "raise the one or lower the other"));
+        }
+    }
 }
 
 fn health(section: &mut Section<'_>, health: &mut Health) {

@@ -29,6 +29,7 @@ use anyhow::{Context, bail};
 use appserver::{Place as AppPlace, Tables};
 use serde::Serialize;
 use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -85,7 +86,7 @@ pub(super) fn run(
     let (shards, wakers) = (edge.wakers().len() as u16, edge.wakers().to_vec());
     let rules = rules(&config);
     let run = u32::from_ne_bytes(switch::entropy()?);
-    let side = Arc::new(Side::start(&config).context("starting the threads that scripts ask")?);
+    let side = Arc::new(Side::start(&config, raw_socket(&start)).context("starting the threads that scripts ask")?);
     let clerk_waker = Arc::new(Waker::new().context("making an eventfd")?);
     let (mut seeds, mut inlets, mut links) = (Vec::new(), Vec::new(), Vec::new());
     for (shard, (waker, stats)) in (0..).zip(wakers.iter().zip(edge.stats())) {
@@ -129,6 +130,7 @@ pub(super) fn run(
         config: Mutex::new(config),
         level,
         tables,
+        side,
         shards: links,
     });
     let clerk = Clerk::start(clerk_settings, inlets, clerk_waker, bindings, replayed)?;
@@ -140,6 +142,12 @@ pub(super) fn run(
     let ended = running.join().context("a shard has failed");
     clerk.stop().context("the journal could not be closed")?;
     ended
+}
+
+/// The socket to the process that sends for callbacks.
+fn raw_socket(start: &Start) -> Option<OwnedFd> {
+    // SAFETY: the supervisor has left it to this process, and nothing has touched it yet.
+    start.raw.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// The last words of a shard's calls, in its process's directory.
@@ -169,6 +177,7 @@ struct Shared {
     config: Mutex<Config>,
     level: logging::Level,
     tables: Tables,
+    side: Arc<Side>,
     shards: Vec<ShardLink>,
 }
 
@@ -223,10 +232,14 @@ impl Shared {
             let edge = edge.each().map(|(name, value)| (format!("edge.{name}"), value));
             ShardStatus { counters: edge.chain(link.figures.read()).collect() }
         };
+        let mut shards: Vec<_> = self.shards.iter().map(shard).collect();
+        if let (Some(first), Some(raw)) = (shards.first_mut(), self.side.raw()) {
+            first.counters.extend(raw.figures());
+        }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_secs: self.started.elapsed().as_secs(),
-            shards: self.shards.iter().map(shard).collect(),
+            shards,
             bindings: 0,
             aors: 0,
             accounts: self.tables.accounts.len() as u64,

@@ -3,6 +3,7 @@
 
 use super::channel::{self, Listener, Speaker};
 use super::{AppPlace, PROTOCOL, SWITCH, Start, ToChild, ToSupervisor, app};
+use crate::capabilities;
 use crate::config::{self, Config, LogFormat};
 use crate::control::{self, Answer, ControlHandler, Done};
 use crate::io::Stopper;
@@ -71,6 +72,8 @@ fn serve(speaker: &Speaker, mut listener: Listener) -> anyhow::Result<()> {
     if start.protocol != PROTOCOL {
         bail!("this program speaks version {PROTOCOL} of the supervisor's language, and it {}", start.protocol);
     }
+    // The supervisor has none to leave us; whatever has started us does not change that.
+    capabilities::give_up().context("giving up capabilities")?;
     report_panics(speaker.clone());
     let mut config = read(&start, &start.text)?;
     if start.journald && config.log.format == LogFormat::Auto {

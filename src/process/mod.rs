@@ -50,6 +50,9 @@ pub struct Start {
     pub apps: Vec<AppPlace>,
     /// Where the shards of the switch are, for an application server.
     pub switch: Vec<SocketAddr>,
+    /// The descriptor of an application server's socket to the process that sends for callbacks, if there is one.
+    #[serde(default)]
+    pub raw: Option<RawFd>,
     /// The directory of an application server's journal; what others have left beside it is taken up.
     pub journal: Option<PathBuf>,
 }

@@ -23,7 +23,7 @@ use crate::{
     proxy::{self, Errand, HopTokens, Probe, sealed},
 };
 use agent::{AppBranch, Draft, Flow, ListenerId, Now, Outbox, PLACEHOLDER, Received, ShardHash, Ticket, Way};
-use appserver::{Answer, AppServer, CallLine, Query, QueryId, Surroundings};
+use appserver::{Answer, AppServer, CallLine, Impersonator, Query, QueryId, Surroundings};
 use last_words::LastWords;
 use lookups::Lookups;
 use setups::Setups;
@@ -200,6 +200,10 @@ impl Surroundings for World<'_> {
 
     fn is_trusted(&self, source: IpAddr) -> bool {
         self.rules.is_trusted(source)
+    }
+
+    fn impersonator(&self) -> Option<&dyn Impersonator> {
+        self.side.impersonator()
     }
 }
 

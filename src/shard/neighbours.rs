@@ -6,7 +6,7 @@ use super::{
 };
 use crate::proxy::{self, Agents, Location, Prober, Relay};
 use agent::{Domains, Now, Outbox, Received};
-use appserver::{Answer, AppServer, Query, QueryId, Surroundings};
+use appserver::{Answer, AppServer, Impersonator, Query, QueryId, Surroundings};
 use arrayvec::ArrayVec;
 use bumpalo::Bump;
 use dialplan::Reply;
@@ -53,6 +53,10 @@ impl Surroundings for World<'_> {
 
     fn is_trusted(&self, source: IpAddr) -> bool {
         self.rules.is_trusted(source)
+    }
+
+    fn impersonator(&self) -> Option<&dyn Impersonator> {
+        self.side.impersonator()
     }
 }
 

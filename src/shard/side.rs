@@ -6,12 +6,14 @@ use crate::{
     accounts::{Aor, KeyValueAnswer, KeyValueQuery, KeyValues},
     config::Config,
     io::Waker,
+    raw::Raw,
     web::{Web, WebRequest},
 };
-use appserver::{Answer, Query, QueryId};
+use appserver::{Answer, Impersonator, Query, QueryId};
 use dialplan::Reply;
 use std::{
     io,
+    os::fd::OwnedFd,
     sync::{Arc, mpsc},
 };
 
@@ -19,12 +21,22 @@ use std::{
 pub struct Side {
     web: Web,
     keys: KeyValues,
+    raw: Option<Raw>,
 }
 
 impl Side {
-    /// Starts their threads.
-    pub fn start(config: &Config) -> io::Result<Self> {
-        Ok(Self { web: Web::start(&config.web)?, keys: KeyValues::start(config.database(), &config.store)? })
+    /// Starts their threads. `raw` is the socket to the process that sends for callbacks, if there is one.
+    pub fn start(config: &Config, raw: Option<OwnedFd>) -> io::Result<Self> {
+        Ok(Self {
+            web: Web::start(&config.web)?,
+            keys: KeyValues::start(config.database(), &config.store)?,
+            raw: raw.map(|socket| Raw::new(socket, config)).transpose()?,
+        })
+    }
+
+    /// The way to the process that sends for callbacks; None where `callback.impersonate` is false.
+    pub fn raw(&self) -> Option<&Raw> {
+        self.raw.as_ref()
     }
 }
 
@@ -88,6 +100,11 @@ impl SideLink {
         };
         self.side.keys.ask(owner, query, Box::new(reply));
         None
+    }
+
+    /// The way to the process that sends for calls back; None where `callback.impersonate` is false.
+    pub fn impersonator(&self) -> Option<&dyn Impersonator> {
+        self.side.raw().map(|raw| raw as &dyn Impersonator)
     }
 
     /// An answer that has come.

@@ -71,7 +71,7 @@ impl Child {
         // A terminal's Ctrl-C goes to a group of processes; the supervisor is alone in its own.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
-        let inherited: Vec<RawFd> = start.sockets.descriptors().chain([theirs.as_raw_fd()]).collect();
+        let inherited: Vec<RawFd> = start.sockets.descriptors().chain([theirs.as_raw_fd()]).chain(start.raw).collect();
         let supervisor = rustix::process::getpid();
         let cores = cpu_set(&spec.cores);
         let prepare = move || {

@@ -19,6 +19,7 @@ use crate::process::{AppPlace, AppState, ToChild};
 use anyhow::bail;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -68,6 +69,8 @@ pub(super) struct Member {
     pub(super) memory_limit: Option<u64>,
     /// The directory of its journals, if it has several.
     pub(super) journals: Option<PathBuf>,
+    /// What all its generations ask the process by that sends for callbacks.
+    pub(super) raw: Option<OwnedFd>,
     journal_number: u64,
     pub(super) current: Option<Running>,
     /// The one that is to follow; on sockets of its own, if it has some.
@@ -171,6 +174,7 @@ impl Member {
             seat,
             memory_limit: None,
             journals: None,
+            raw: None,
             journal_number: 1,
             current: None,
             next: None,

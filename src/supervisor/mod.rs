@@ -27,7 +27,7 @@ use crate::config::{self, Config};
 use crate::control::{Answer, ControlServer, Done};
 use crate::io::Sockets;
 use crate::process::{AppPlace, Inherited, PROTOCOL, SWITCH, Start, ToChild, ToSupervisor};
-use crate::{logging, switch};
+use crate::{capabilities, logging, raw, switch};
 use anyhow::{Context, anyhow, bail};
 use apps::AppsTable;
 use child::{Child, Spec};
@@ -38,6 +38,7 @@ use replacement::app_seat;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,8 @@ struct Supervisor {
     events: mpsc::SyncSender<Event>,
     children: u64,
     apps: AppsTable,
+    /// A socket that no application server has keeps the process that sends for callbacks alive.
+    _raw: Vec<OwnedFd>,
     is_up: bool,
     stopping: Option<Stopping>,
     beat_at: Instant,
@@ -164,6 +167,13 @@ impl Supervisor {
             member.journals = Some(config.data_dir.join("apps").join(&app.name));
             members.push(member);
         }
+        // Whatever needs a capability has been done: all others have what is left, which is none.
+        let raw = raw::start(&config, members.len() - 1)?;
+        capabilities::give_up().context("giving up capabilities")?;
+        let mut raw = raw.map(raw::Started::watch).unwrap_or_default();
+        for member in &mut members[1..] {
+            member.raw = raw.pop();
+        }
         let shared = Arc::new(Shared::new(config, text, level, events.clone()));
         let now = Instant::now();
         Ok(Self {
@@ -175,6 +185,7 @@ impl Supervisor {
             events,
             children: 0,
             apps: AppsTable::default(),
+            _raw: raw,
             is_up: false,
             stopping: None,
             beat_at: now,
@@ -286,6 +297,7 @@ impl Supervisor {
             apps: self.apps.places.clone(),
             switch: self.switch_hop.clone(),
             journal,
+            raw: member.raw.as_ref().map(AsRawFd::as_raw_fd),
         };
         self.children += 1;
         let child = Child::spawn(self.children, &member.spec, &start, &self.events)?;

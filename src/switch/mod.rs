@@ -16,7 +16,7 @@ pub(crate) use tables::Sink;
 
 use crate::{
     accounts::Watcher,
-    cdr,
+    capabilities, cdr,
     clerk::{self, Clerk},
     config::{self, Config},
     control::{self, Answer, ControlHandler, ControlServer, JournalStatus, Request, ShardStatus, Status},
@@ -24,7 +24,7 @@ use crate::{
     io::{self, Edge, Running, Sockets, Waker},
     logging,
     process::{AppPlace, Charge},
-    proxy,
+    proxy, raw,
     shard::{AppSeat, Place, Rules, Seat, Side, SideLink},
 };
 use agent::{Secret, ShardHash};
@@ -115,6 +115,7 @@ struct Shared {
     apps: Mutex<Vec<AppPlace>>,
     bindings: Arc<Bindings>,
     accounts: Arc<Accounts>,
+    side: Arc<Side>,
     /// Set once the clerk runs.
     journal: OnceLock<Arc<clerk::JournalState>>,
     shards: Vec<ShardLink>,
@@ -129,7 +130,8 @@ struct ShardLink {
 
 impl Switch {
     /// Starts everything; it serves when this returns. `level` is what a reload changes. Unless it is `given` its sockets it is a process by
-    /// itself and answers on the control socket.
+    /// itself, answers on the control socket, and gives up all capabilities of this thread and of those that it starts, once the sockets are
+    /// bound.
     pub fn start(config: Config, level: Option<logging::Level>, given: Option<Given<'_>>) -> anyhow::Result<Self> {
         let started = Instant::now();
         prepare_data_dir(&config.data_dir)?;
@@ -140,6 +142,12 @@ impl Switch {
             None => (Edge::open(edge_settings(&config))?, Vec::new(), None),
             Some(given) => (Edge::on(edge_settings(&config), given.sockets)?, given.apps, given.wait),
         };
+        // In a switch of several processes the supervisor starts it, and application servers alone ask it.
+        let raw = if is_alone { raw::start(&config, 1)? } else { None };
+        if is_alone {
+            capabilities::give_up().context("giving up capabilities")?;
+        }
+        let raw = raw.and_then(|raw| raw.watch().pop());
         let served = edge.listeners()[..config.listen.len()].to_vec();
         let listeners = listeners(&config, &served);
 
@@ -170,7 +178,7 @@ impl Switch {
         let health = proxy::HealthTable::new(config.app.len());
         let rules = rules(&config, &listeners, &secret, &health, &apps);
         let hash = ShardHash::new(&secret);
-        let side = Arc::new(Side::start(&config).context("starting the threads that scripts ask")?);
+        let side = Arc::new(Side::start(&config, raw).context("starting the threads that scripts ask")?);
         let clerk_waker = Arc::new(Waker::new().context("making an eventfd")?);
         let run = u32::from_ne_bytes(entropy()?);
         let shards = edge.wakers().len() as u16;
@@ -218,6 +226,7 @@ impl Switch {
             apps: Mutex::new(apps),
             bindings: Arc::clone(&bindings),
             accounts,
+            side: Arc::clone(&side),
             journal: OnceLock::new(),
             shards: links,
         });
@@ -305,10 +314,14 @@ impl Shared {
             let edge = edge.each().map(|(name, value)| (format!("edge.{name}"), value));
             ShardStatus { counters: edge.chain(link.figures.read()).collect() }
         };
+        let mut shards: Vec<_> = self.shards.iter().map(shard).collect();
+        if let (Some(first), Some(raw)) = (shards.first_mut(), self.side.raw()) {
+            first.counters.extend(raw.figures());
+        }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_secs: self.started.elapsed().as_secs(),
-            shards: self.shards.iter().map(shard).collect(),
+            shards,
             bindings: census.bindings,
             aors: census.aors,
             accounts: self.accounts.len() as u64,
