@@ -1,30 +1,12 @@
 //! Calls with an application server in the middle: two phones talk to it, and neither sees the other.
 
 use crate::{
-    phone::{Phone, Request, header, headers, status},
+    phone::{Phone, Request, header, headers, sdp, status},
     rig::{Home, wait_until},
 };
+use std::net::Ipv4Addr;
 
 const OPEN: &str = "[cores]\nswitch = 2\n[registrar]\nauthenticate = false\n[calls]\nauthenticate = false\n";
-
-/// A session description at this port.
-fn sdp(port: u16) -> String {
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
-         a=rtpmap:0 PCMU/8000\r\n"
-    )
-}
-
-/// The next message that is no provisional response and repeats none in `seen`.
-fn expect(phone: &mut Phone, seen: &mut Vec<String>) -> String {
-    loop {
-        let message = phone.expect();
-        if !message.starts_with("SIP/2.0 1") && !seen.contains(&message) {
-            seen.push(message.clone());
-            return message;
-        }
-    }
-}
 
 /// Answers `request` with an answer to its offer.
 fn accept(phone: &mut Phone, request: &str, user: &str) {
@@ -33,21 +15,7 @@ fn accept(phone: &mut Phone, request: &str, user: &str) {
 
 /// Answers it with media at that port.
 fn accept_at(phone: &mut Phone, request: &str, user: &str, port: u16) {
-    let to = header(request, "To");
-    let tag = if to.contains(";tag=") { "" } else { ";tag=callee" };
-    let copy = |name| headers(request, name).iter().map(|value| format!("{name}: {value}\r\n")).collect::<String>();
-    let body = sdp(port);
-    let text = format!(
-        "SIP/2.0 200 OK\r\n{}{}To: {to}{tag}\r\n{}{}Contact: {}\r\nContent-Type: application/sdp\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        copy("Via"),
-        copy("From"),
-        copy("Call-ID"),
-        copy("CSeq"),
-        phone.contact(user),
-        body.len()
-    );
-    phone.send(text.as_bytes());
+    phone.accept(request, user, (Ipv4Addr::LOCALHOST, port).into());
 }
 
 /// A request inside the dialog that `invite` and `answer` set up, from the caller.
@@ -60,7 +28,7 @@ fn inside(invite: &Request, answer: &str, method: &'static str) -> Request {
 fn invite(caller: &Phone) -> Request {
     let contact = format!("Contact: {}", caller.contact("alice"));
     let invite = Request::new("INVITE", "sip:bob@example.com").line(contact).line("Content-Type: application/sdp");
-    Request { body: sdp(30_000), ..invite }
+    Request { body: sdp((Ipv4Addr::LOCALHOST, 30_000).into()), ..invite }
 }
 
 #[test]
@@ -77,7 +45,7 @@ fn two_phones_call_each_other_through_the_application_server() {
 
         let invite = invite(&caller);
         caller.send_request(&invite);
-        let got = expect(&mut callee, &mut of_callee);
+        let got = callee.expect_news(&mut of_callee);
         assert!(got.starts_with("INVITE sip:bob@127.0.0.1:"), "{got}");
         assert_eq!(headers(&got, "Via").len(), 1, "{got}");
         assert_ne!(header(&got, "Call-ID"), invite.call_id);
@@ -85,19 +53,19 @@ fn two_phones_call_each_other_through_the_application_server() {
         assert!(hidden(&got, &caller) && !got.contains("ringswitch.invalid"), "{got}");
 
         accept(&mut callee, &got, "bob");
-        let answer = expect(&mut caller, &mut of_caller);
+        let answer = caller.expect_news(&mut of_caller);
         assert_eq!(status(&answer), 200, "{answer}");
         assert!(hidden(&answer, &callee) && answer.contains("m=audio 30002"), "{answer}");
         caller.send_request(&Request { cseq: invite.cseq, ..inside(&invite, &answer, "ACK") });
-        let got = expect(&mut callee, &mut of_callee);
+        let got = callee.expect_news(&mut of_callee);
         assert!(got.starts_with("ACK "), "{got}");
 
         let bye = inside(&invite, &answer, "BYE");
         caller.send_request(&bye);
-        let got = expect(&mut callee, &mut of_callee);
+        let got = callee.expect_news(&mut of_callee);
         assert!(got.starts_with("BYE sip:bob@127.0.0.1:"), "{got}");
         callee.respond(&got, "200 OK", None);
-        assert_eq!(status(&expect(&mut caller, &mut of_caller)), 200);
+        assert_eq!(status(&caller.expect_news(&mut of_caller)), 200);
     }
 }
 
@@ -117,28 +85,28 @@ fn an_operator_has_two_phones_called_and_joined() {
     let begun = home.ask(&["callback", "alice@example.com", "bob", "carol"]);
     let number = begun.split_whitespace().nth(2).unwrap().to_owned();
 
-    let held = expect(&mut bob, &mut of_bob);
+    let held = bob.expect_news(&mut of_bob);
     assert!(
         held.starts_with("INVITE ") && held.contains("c=IN IP4 0.0.0.0\r\n") && held.contains("a=inactive"),
         "{held}"
     );
     accept_at(&mut bob, &held, "bob", 30_002);
-    assert!(expect(&mut bob, &mut of_bob).starts_with("ACK "));
-    let offered = expect(&mut carol, &mut of_carol);
+    assert!(bob.expect_news(&mut of_bob).starts_with("ACK "));
+    let offered = carol.expect_news(&mut of_carol);
     assert!(offered.contains("m=audio 30002 ") && !offered.contains("a=inactive"), "{offered}");
     accept_at(&mut carol, &offered, "carol", 30_004);
-    assert!(expect(&mut carol, &mut of_carol).starts_with("ACK "));
-    let offered = expect(&mut bob, &mut of_bob);
+    assert!(carol.expect_news(&mut of_carol).starts_with("ACK "));
+    let offered = bob.expect_news(&mut of_bob);
     assert!(offered.starts_with("INVITE ") && offered.contains("m=audio 30004 "), "{offered}");
     let origin = |message: &str| message.lines().find(|line| line.starts_with("o=")).unwrap().to_owned();
     let [first, second] = [origin(&held), origin(&offered)];
     assert_eq!(first.replace(" 1 IN ", " 2 IN "), second);
     accept_at(&mut bob, &offered, "bob", 30_002);
-    assert!(expect(&mut bob, &mut of_bob).starts_with("ACK "));
+    assert!(bob.expect_news(&mut of_bob).starts_with("ACK "));
 
     home.ask(&["hangup", &number]);
     for (phone, seen) in [(&mut bob, &mut of_bob), (&mut carol, &mut of_carol)] {
-        let bye = expect(phone, seen);
+        let bye = phone.expect_news(seen);
         assert!(bye.starts_with("BYE "), "{bye}");
         phone.respond(&bye, "200 OK", None);
     }
@@ -170,21 +138,21 @@ fn the_callee_hangs_up_too() {
     let (mut of_caller, mut of_callee) = (Vec::new(), Vec::new());
     let invite = invite(&caller);
     caller.send_request(&invite);
-    let got = expect(&mut callee, &mut of_callee);
+    let got = callee.expect_news(&mut of_callee);
     accept(&mut callee, &got, "bob");
-    let answer = expect(&mut caller, &mut of_caller);
+    let answer = caller.expect_news(&mut of_caller);
     caller.send_request(&Request { cseq: invite.cseq, ..inside(&invite, &answer, "ACK") });
-    expect(&mut callee, &mut of_callee);
+    callee.expect_news(&mut of_callee);
 
     let mut bye = Request::new("BYE", header(&got, "Contact").trim_matches(['<', '>']));
     bye.from = format!("{};tag=callee", header(&got, "To"));
     bye.to = header(&got, "From").to_owned();
     bye.call_id = header(&got, "Call-ID").to_owned();
     callee.send_request(&bye);
-    let got = expect(&mut caller, &mut of_caller);
+    let got = caller.expect_news(&mut of_caller);
     assert!(got.starts_with("BYE "), "{got}");
     caller.respond(&got, "200 OK", None);
-    assert_eq!(status(&expect(&mut callee, &mut of_callee)), 200);
+    assert_eq!(status(&callee.expect_news(&mut of_callee)), 200);
 }
 
 #[test]
@@ -219,7 +187,7 @@ fn one_of_ours_proves_who_he_is_before_he_calls() {
     caller.send_request(&proven);
     let told = caller.expect();
     assert!(told.starts_with("SIP/2.0 100"), "{told}");
-    let got = expect(&mut callee, &mut Vec::new());
+    let got = callee.expect_news(&mut Vec::new());
     assert!(got.starts_with("INVITE ") && headers(&got, "Proxy-Authorization").is_empty(), "{got}");
 }
 
@@ -240,11 +208,11 @@ fn an_invite_with_replaces_finds_the_call_whatever_shard_and_process_has_it() {
             let (mut of_caller, mut of_callee, mut of_third) = (Vec::new(), Vec::new(), Vec::new());
             let first = invite(&caller);
             caller.send_request(&first);
-            let got = expect(&mut callee, &mut of_callee);
+            let got = callee.expect_news(&mut of_callee);
             accept(&mut callee, &got, "bob");
-            let answer = expect(&mut caller, &mut of_caller);
+            let answer = caller.expect_news(&mut of_caller);
             caller.send_request(&Request { cseq: first.cseq, ..inside(&first, &answer, "ACK") });
-            assert!(expect(&mut callee, &mut of_callee).starts_with("ACK "));
+            assert!(callee.expect_news(&mut of_callee).starts_with("ACK "));
 
             let tag = |value: &str| value.split_once(";tag=").unwrap().1.to_owned();
             let (to, from) = (tag(header(&answer, "To")), tag(&first.from));
@@ -252,22 +220,22 @@ fn an_invite_with_replaces_finds_the_call_whatever_shard_and_process_has_it() {
             let mut taking = invite(&third).line(replaces);
             taking.from = taking.from.replace("tester@elsewhere.example", "carol@example.com");
             third.send_request(&taking);
-            let offered = expect(&mut callee, &mut of_callee);
+            let offered = callee.expect_news(&mut of_callee);
             assert!(offered.starts_with("INVITE sip:bob@127.0.0.1:"), "{offered}");
             assert_eq!(header(&offered, "Call-ID"), header(&got, "Call-ID"));
             accept_again(&mut callee, &offered);
-            let bye = expect(&mut caller, &mut of_caller);
+            let bye = caller.expect_news(&mut of_caller);
             assert!(bye.starts_with("BYE "), "{bye}");
             caller.respond(&bye, "200 OK", None);
-            let taken = expect(&mut third, &mut of_third);
+            let taken = third.expect_news(&mut of_third);
             assert_eq!(status(&taken), 200, "{taken}");
             third.send_request(&Request { cseq: taking.cseq, ..inside(&taking, &taken, "ACK") });
-            assert!(expect(&mut callee, &mut of_callee).starts_with("ACK "));
+            assert!(callee.expect_news(&mut of_callee).starts_with("ACK "));
             third.send_request(&inside(&taking, &taken, "BYE"));
-            let got = expect(&mut callee, &mut of_callee);
+            let got = callee.expect_news(&mut of_callee);
             assert!(got.starts_with("BYE "), "{got}");
             callee.respond(&got, "200 OK", None);
-            assert_eq!(status(&expect(&mut third, &mut of_third)), 200);
+            assert_eq!(status(&third.expect_news(&mut of_third)), 200);
         }
     }
 }
@@ -275,7 +243,8 @@ fn an_invite_with_replaces_finds_the_call_whatever_shard_and_process_has_it() {
 /// Answers a request inside a dialog with an answer to its offer.
 fn accept_again(phone: &mut Phone, request: &str) {
     let copy = |name| headers(request, name).iter().map(|value| format!("{name}: {value}\r\n")).collect::<String>();
-    let (lines, body) = (["Via", "From", "To", "Call-ID", "CSeq"].map(copy).concat(), sdp(30_002));
+    let (lines, body) =
+        (["Via", "From", "To", "Call-ID", "CSeq"].map(copy).concat(), sdp((Ipv4Addr::LOCALHOST, 30_002).into()));
     let text = format!(
         "SIP/2.0 200 OK\r\n{lines}Contact: {}\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
         phone.contact("bob"),

@@ -11,6 +11,7 @@ mod demo;
 mod disk;
 mod generations;
 mod hostile;
+mod impersonation;
 mod kill;
 mod lifecycle;
 mod nat;

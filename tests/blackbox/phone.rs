@@ -202,6 +202,17 @@ impl Phone {
         self.receive(PATIENCE).expect("a message comes")
     }
 
+    /// The next message that is no provisional response and repeats none in `seen`.
+    pub fn expect_news(&mut self, seen: &mut Vec<String>) -> String {
+        loop {
+            let message = self.expect();
+            if !message.starts_with("SIP/2.0 1") && !seen.contains(&message) {
+                seen.push(message.clone());
+                return message;
+            }
+        }
+    }
+
     /// What comes on a stream until `count` octets are there or nothing more comes within `most`.
     pub fn read_octets(&mut self, count: usize, most: Duration) -> Vec<u8> {
         let Wire::Tcp { stream, unread } = &mut self.wire else { panic!("a stream was expected") };
@@ -252,20 +263,42 @@ impl Phone {
 
     /// Answers a request, with its Record-Route.
     pub fn respond(&mut self, request: &str, status_line: &str, contact: Option<&str>) {
+        self.respond_with(request, status_line, contact, "");
+    }
+
+    /// Answers the offer of `request` as `user`, with audio at `media`.
+    pub fn accept(&mut self, request: &str, user: &str, media: SocketAddr) {
+        let contact = self.contact(user);
+        self.respond_with(request, "200 OK", Some(&contact), &sdp(media));
+    }
+
+    fn respond_with(&mut self, request: &str, status_line: &str, contact: Option<&str>, body: &str) {
         let copy = |name| headers(request, name).iter().map(|value| format!("{name}: {value}\r\n")).collect::<String>();
         let (to, tag) = (header(request, "To"), ";tag=callee");
         let tag = if to.contains(";tag=") { "" } else { tag };
         let contact = contact.map_or_else(String::new, |contact| format!("Contact: {contact}\r\n"));
+        let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let text = format!(
-            "SIP/2.0 {status_line}\r\n{}{}{}To: {to}{tag}\r\n{}{}{contact}Content-Length: 0\r\n\r\n",
+            "SIP/2.0 {status_line}\r\n{}{}{}To: {to}{tag}\r\n{}{}{contact}{content}Content-Length: {}\r\n\r\n{body}",
             copy("Via"),
             copy("Record-Route"),
             copy("From"),
             copy("Call-ID"),
             copy("CSeq"),
+            body.len(),
         );
         self.send(text.as_bytes());
     }
+}
+
+/// A session description with audio at `media`.
+pub fn sdp(media: SocketAddr) -> String {
+    let (ip, port) = (media.ip(), media.port());
+    let family = if media.is_ipv4() { "IP4" } else { "IP6" };
+    format!(
+        "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
+         a=rtpmap:0 PCMU/8000\r\n"
+    )
 }
 
 /// The request again, with credentials for what `refused` asks (RFC 7616, RFC 3261 §22).

@@ -6,7 +6,10 @@ use crate::{
     script::{Act, Script},
     simulation::{Simulation, seeds},
 };
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// How long a call may be where nobody ends it: longer than all else takes.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -245,6 +248,81 @@ fn a_plan_calls_back_who_has_hung_up() {
     assert_eq!(simulation.phones[alice].calls[1].media, Some(simulation.phones[bob].media));
 }
 
+/// The same with packets in each other's name, and what the log was told.
+fn impersonated(first: Script, second: Script) -> (Simulation, [usize; 2], Vec<Box<str>>) {
+    let (mut simulation, [_, bob, carol]) = three_phones();
+    simulation.impersonating();
+    simulation.phones[bob].on_call(move |_| first.clone());
+    simulation.phones[carol].on_call(move |_| second.clone());
+    simulation.call_back(0, "alice", "bob", "carol");
+    simulation.run();
+    let told = simulation.server().app.take_reports().into_iter().flat_map(|report| report.trace).collect();
+    simulation.finish();
+    (simulation, [bob, carol], told)
+}
+
+#[test]
+fn each_party_hears_packets_that_seem_to_come_from_the_other_once_both_are_acknowledged() {
+    let second = Script::answers(500).talking(8000, Act::HangUp);
+    let (simulation, [bob, carol], told) = impersonated(Script::answers(500), second);
+    simulation.ladder.is_that_of("call_back_impersonated");
+    assert_eq!(told, ["both parties are joined".into()]);
+    let [to_first, to_second] = &simulation.impersonations.values().next().expect("there is one")[..] else { panic!() };
+    let [first, second] = [bob, carol].map(|phone| {
+        let port = simulation.only_call(phone).port();
+        SocketAddr::new(simulation.phones[phone].media, port)
+    });
+    assert_eq!((to_first.source(), to_first.destination(), to_first.leg()), (second, first, 1));
+    assert_eq!((to_second.source(), to_second.destination(), to_second.leg()), (first, second, 2));
+    for wanted in [to_first, to_second] {
+        assert_eq!((wanted.user(), wanted.silence().encoding()), ("alice@example.com", callback::Encoding::Pcmu));
+    }
+    assert_eq!(simulation.stopped, [to_first.call()]);
+}
+
+#[test]
+fn nothing_is_impersonated_unless_it_is_turned_on_nor_before_both_are_joined() {
+    let hangs_up = || Script::answers(500).talking(8000, Act::HangUp);
+    let (off, _) = called_back(Script::answers(500), hangs_up());
+    let (refused, ..) = impersonated(Script::answers(500), Script::refuses(500, 486));
+    let (left, ..) = impersonated(Script::answers(500).talking(200, Act::HangUp), Script::answers(500));
+    for simulation in [off, refused, left] {
+        assert!(simulation.impersonations.is_empty(), "{}", simulation.ladder);
+    }
+}
+
+#[test]
+fn an_address_that_has_changed_since_the_answer_is_not_impersonated() {
+    for (one, other) in [(true, false), (true, true)] {
+        let wandering = |script: Script, wanders| if wanders { script.wandering() } else { script };
+        let second = wandering(Script::answers(500), other).talking(8000, Act::HangUp);
+        let (simulation, _, told) = impersonated(wandering(Script::answers(500), one), second);
+        assert!(simulation.impersonations.is_empty());
+        assert!(told[1].contains("the address of the first party has changed since it answered"), "{told:?}");
+    }
+}
+
+#[test]
+fn who_takes_no_codec_whose_silence_is_known_hears_nothing() {
+    let second = || Script::answers(500).talking(8000, Act::HangUp);
+    for (first, why) in [("18", "no codec whose silence is known"), ("0", "")] {
+        let (simulation, _, told) = impersonated(Script::answers(500).with_formats(first), second());
+        assert_eq!(simulation.impersonations.is_empty(), !why.is_empty(), "{told:?}");
+        assert!(why.is_empty() || told[1].contains(why), "{told:?}");
+    }
+}
+
+#[test]
+fn packets_stop_with_the_call_and_with_the_next_offer() {
+    for act in [Act::HangUp, Act::Hold, Act::Update] {
+        let first = Script::answers(500).talking(1000, act.clone()).talking(9000, Act::HangUp);
+        let (simulation, ..) = impersonated(first, Script::answers(500));
+        let call = *simulation.impersonations.keys().next().expect("there is one");
+        assert_eq!(simulation.stopped, [call], "{act:?}");
+        assert!(simulation.ladder.to_string().contains("no more such packets"));
+    }
+}
+
 #[test]
 fn ten_thousand_calls_back_leave_nobody_alone_in_any_weather() {
     for seed in seeds(250) {
@@ -252,6 +330,7 @@ fn ten_thousand_calls_back_leave_nobody_alone_in_any_weather() {
             settings.max_call_secs = LONGEST.as_secs() as u32;
             settings.ring_secs = 20;
         });
+        simulation.impersonating();
         let mut rng = Rng::new(seed);
         let phones = ["alice", "bob", "carol", "dave"].map(|name| simulation.phone(name));
         for phone in phones {
@@ -267,10 +346,22 @@ fn ten_thousand_calls_back_leave_nobody_alone_in_any_weather() {
         if !calls.clone().all(|call| call.sessions.len() == 1) {
             simulation.fail(&["a session has changed its name".into()]);
         }
+        check_impersonations(&simulation);
         // Half of them wait for the other one to hang up. Where neither does, both hear a BYE when the call is as long as it may be; who
         // was left alone would hear it alone.
         if calls.by_ref().filter(|call| call.ended_at.is_some_and(|at| at >= LONGEST)).count() % 2 != 0 {
             simulation.fail(&["somebody was left alone".into()]);
+        }
+    }
+}
+
+/// A call's two parties hear packets once, each from where the other one is heard.
+fn check_impersonations(simulation: &Simulation) {
+    for both in simulation.impersonations.values() {
+        let [one, other] = &both[..] else { simulation.fail(&[format!("not one for each party: {both:?}")]) };
+        let is_mirrored = one.source() == other.destination() && one.destination() == other.source();
+        if !is_mirrored || one.leg() == other.leg() {
+            simulation.fail(&[format!("each is not to hear the other: {both:?}")]);
         }
     }
 }

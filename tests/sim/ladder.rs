@@ -14,12 +14,19 @@ struct Rung {
     copies: usize,
 }
 
+/// A line of the ladder.
+enum Line {
+    Rung(Rung),
+    /// Something else that has happened.
+    Note(Duration, String),
+}
+
 /// All datagrams of a run.
 #[derive(Default)]
 pub struct Ladder {
     names: BTreeMap<SocketAddr, String>,
     calls: BTreeMap<Vec<u8>, usize>,
-    rungs: Vec<Rung>,
+    lines: Vec<Line>,
 }
 
 impl Ladder {
@@ -30,7 +37,11 @@ impl Ladder {
     pub fn add(&mut self, at: Duration, from: SocketAddr, to: SocketAddr, message: &Message<'_>, copies: usize) {
         let next = self.calls.len() + 1;
         let call = *self.calls.entry(message.call_id().unwrap_or_default().to_vec()).or_insert(next);
-        self.rungs.push(Rung { at, from, to, call, what: describe(message), copies });
+        self.lines.push(Line::Rung(Rung { at, from, to, call, what: describe(message), copies }));
+    }
+
+    pub fn note(&mut self, at: Duration, what: String) {
+        self.lines.push(Line::Note(at, what));
     }
 
     fn name_of(&self, address: SocketAddr) -> String {
@@ -66,7 +77,14 @@ fn describe(message: &Message<'_>) -> String {
 
 impl fmt::Display for Ladder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for rung in &self.rungs {
+        for line in &self.lines {
+            let rung = match line {
+                Line::Rung(rung) => rung,
+                Line::Note(at, what) => {
+                    writeln!(f, "{:>8} ms  {what}", at.as_millis())?;
+                    continue;
+                }
+            };
             let fate = match rung.copies {
                 0 => "  lost",
                 1 => "",

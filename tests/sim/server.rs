@@ -3,13 +3,15 @@
 
 use crate::phone::flow;
 use agent::{Domains, Now, Outbox, Received, Secret, Ticket};
-use appserver::{Answer, AppServer, Place, Query, QueryId, Settings, Surroundings, Tables, Target};
+use appserver::{Answer, AppServer, Impersonator, Place, Query, QueryId, Settings, Surroundings, Tables, Target};
+use callback::{Impersonation, Order};
 use dialplan::{Limits, Machine, Reply};
 use sip::{
     Message,
     digest::{Algorithm, Ha1},
 };
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -27,6 +29,28 @@ pub const PASSWORD: &str = "secret";
 #[derive(Default)]
 pub struct Around {
     bindings: BTreeMap<String, Vec<Target>>,
+    /// Where calls back are to be impersonated.
+    pub impersonator: Option<Asked>,
+}
+
+/// What the process that sends was asked for.
+#[derive(Default)]
+pub struct Asked(RefCell<Vec<Order>>);
+
+impl Asked {
+    pub fn take(&self) -> Vec<Order> {
+        self.0.take()
+    }
+}
+
+impl Impersonator for Asked {
+    fn impersonate(&self, wanted: &Impersonation) {
+        self.0.borrow_mut().push(Order::Impersonate(wanted.clone()));
+    }
+
+    fn stop(&self, call: u128) {
+        self.0.borrow_mut().push(Order::Stop { call });
+    }
 }
 
 impl Surroundings for Around {
@@ -39,6 +63,10 @@ impl Surroundings for Around {
 
     fn is_trusted(&self, _: IpAddr) -> bool {
         false
+    }
+
+    fn impersonator(&self) -> Option<&dyn Impersonator> {
+        self.impersonator.as_ref().map(|asked| asked as &dyn Impersonator)
     }
 }
 

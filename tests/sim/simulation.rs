@@ -7,11 +7,12 @@ use crate::{
     phone::{Call, Phone},
     proxy::{Directory, write_addresses},
     script::{Act, Script},
-    server::Server,
+    server::{Asked, Server},
 };
 use agent::{Now, Outbox, Posted, Ticket};
 use appserver::{Census, Settings};
 use bumpalo::Bump;
+use callback::{Impersonation, Order};
 use sip::{HeaderName, Limits, Message, Method};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -67,6 +68,9 @@ pub struct Simulation {
     slow_re_invites: BTreeMap<SocketAddr, Duration>,
     pub ladder: Ladder,
     audit: Audit,
+    /// What the parties of calls back were to hear in each other's name, by the call's number; and which calls' packets were to stop.
+    pub impersonations: BTreeMap<u128, Vec<Impersonation>>,
+    pub stopped: Vec<u128>,
 }
 
 impl Simulation {
@@ -87,6 +91,8 @@ impl Simulation {
             slow_re_invites: BTreeMap::new(),
             ladder: Ladder::default(),
             audit: Audit::default(),
+            impersonations: BTreeMap::new(),
+            stopped: Vec::new(),
         }
     }
 
@@ -98,6 +104,11 @@ impl Simulation {
         simulation.ladder.name(SERVER, "ringswitch");
         simulation.directory.put("example.com", SERVER);
         simulation
+    }
+
+    /// Lets the parties of calls back hear packets in each other's name.
+    pub fn impersonating(&mut self) {
+        self.server().around.impersonator = Some(Asked::default());
     }
 
     /// The application server.
@@ -263,12 +274,35 @@ impl Simulation {
             self.send(SERVER, posted);
         }
         drop(out);
+        self.note_impersonations(server.around.impersonator.as_ref().map(Asked::take).unwrap_or_default());
         if server.next_ticket < ticket {
             server.next_ticket = ticket;
             let settled = Event::Settled { run: server.runs, records: journal, up_to: Ticket(ticket - 1) };
             self.schedule(JOURNAL, settled);
         }
         self.server = Some(server);
+    }
+
+    fn note_impersonations(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::Impersonate(wanted) => {
+                    let [to, from] = [wanted.destination(), wanted.source()].map(|at| self.whose_media(at));
+                    self.ladder.note(self.now, format!("{to} is to hear packets that seem to come from {from}"));
+                    self.impersonations.entry(wanted.call()).or_default().push(wanted);
+                }
+                Order::Stop { call } => {
+                    self.ladder.note(self.now, "no more such packets".to_owned());
+                    self.stopped.push(call);
+                }
+            }
+        }
+    }
+
+    /// Whose media address it is, and the port.
+    fn whose_media(&self, address: SocketAddr) -> String {
+        let phone = self.phones.iter().find(|phone| phone.media == address.ip());
+        phone.map_or(address.to_string(), |phone| format!("{}:{}", phone.name, address.port()))
     }
 
     /// What an agent at `from` has posted goes on its way.
