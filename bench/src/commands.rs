@@ -4,9 +4,11 @@ use std::{net::SocketAddrV4, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use bench::{
+    beside::Placement,
+    callbacks::Callbacks,
     calls::{self, Calls},
     compare,
-    isolation::{Isolation, Placement},
+    isolation::Isolation,
     kills::Kills,
     message::DOMAIN,
     mmsg,
@@ -235,6 +237,65 @@ impl IsolationArgs {
             dir: self.start.dir()?,
         })?;
         self.start.print(&report)
+    }
+}
+
+#[derive(Args)]
+pub struct CallbacksArgs {
+    #[command(flatten)]
+    start: Start,
+    /// How the application servers are placed; one table for all that are given.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Placement::Separate])]
+    placement: Vec<Placement>,
+    /// Calls back a second.
+    #[arg(long, default_value_t = 200.0)]
+    rate: f64,
+    /// From the joining of the parties to the hang-up.
+    #[arg(long, default_value_t = 2000)]
+    hold_ms: u64,
+    /// REGISTERs a second, and then as many requests through the proxy.
+    #[arg(long, default_value_t = 500.0)]
+    request_rate: f64,
+    /// How long each of them lasts.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Repetitions, of which the medians are taken.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+    repeat: u16,
+    /// Lets the switch send packets for the parties, to 198.51.100.0/24 and 203.0.113.0/24; refused unless those go to dummy0.
+    #[arg(long)]
+    impersonate: bool,
+    /// The core of the phones; without it the scheduler chooses.
+    #[arg(long, requires = "server_core")]
+    core: Option<usize>,
+    /// The core of the switch and all of its processes.
+    #[arg(long, requires = "core")]
+    server_core: Option<usize>,
+    /// Another core, for the application servers' shards where they have processes of their own.
+    #[arg(long)]
+    app_core: Option<usize>,
+}
+
+impl CallbacksArgs {
+    pub fn run(&self) -> Result<()> {
+        let report = bench::callbacks::run(&Callbacks {
+            program: self.start.program()?,
+            placements: self.placement.clone(),
+            rate: self.rate,
+            hold: Duration::from_millis(self.hold_ms),
+            request_rate: self.request_rate,
+            time: Duration::from_secs_f64(self.seconds),
+            repetitions: usize::from(self.repeat),
+            impersonates: self.impersonate,
+            cores: self.core.zip(self.server_core).map(|(generator, server)| Cores { generator, server }),
+            app_core: self.app_core,
+            dir: self.start.dir()?,
+        })?;
+        self.start.print(&report)?;
+        match report.is_complete() {
+            true => Ok(()),
+            false => bail!("something was left incomplete"),
+        }
     }
 }
 

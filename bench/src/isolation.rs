@@ -2,13 +2,14 @@
 
 use std::{fmt, net::UdpSocket, path::PathBuf, thread, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::{
+    beside::{Line, Placement, Requests, Sample, lines, write_table},
     calls::{self, Calls},
-    load::{self, Load, Workload},
+    load::{self, Workload},
     message::DOMAIN,
     mmsg,
     server::{CALLEES, Cores, EDGE, Place, Probe, Ringswitch, Running, Scene, free_port},
@@ -18,25 +19,6 @@ use crate::{
 const PLAN: &str = "loop { }";
 /// How long such a run lasts: `dialplan.max_script_secs`.
 const RUN_SECS: u32 = 10;
-
-/// How the application servers are placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Placement {
-    /// All in one process.
-    One,
-    /// Each in its own.
-    Separate,
-}
-
-impl fmt::Display for Placement {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::One => "one",
-            Self::Separate => "separate",
-        })
-    }
-}
 
 /// What is tried.
 #[derive(Clone, Debug)]
@@ -61,28 +43,6 @@ pub struct Isolation {
     pub app_core: Option<usize>,
     /// Where data directories are made.
     pub dir: PathBuf,
-}
-
-/// The p99 of one kind of request, idle and beside the loops.
-#[derive(Clone, Debug, Serialize)]
-pub struct Line {
-    /// How the application servers are placed.
-    pub placement: Placement,
-    /// What was waited for.
-    pub what: String,
-    /// Microseconds while no script ran.
-    pub idle_p99_us: f64,
-    /// Microseconds while they looped.
-    pub beside_p99_us: f64,
-    /// What of it was lost or failed while they looped, in all repetitions.
-    pub failed: u64,
-}
-
-impl Line {
-    /// How much longer it takes beside the loops.
-    pub fn ratio(&self) -> f64 {
-        self.beside_p99_us / self.idle_p99_us
-    }
 }
 
 /// The lines of all placements.
@@ -139,51 +99,16 @@ fn beside(isolation: &Isolation, placement: Placement) -> Result<Vec<Line>> {
         beside
     })?;
     running.stop(Signal::TERM)?;
-
-    let median = |runs: &[Vec<Sample>], number: usize| {
-        let mut figures: Vec<f64> = runs.iter().map(|run| run[number].p99_us).collect();
-        figures.sort_by(f64::total_cmp);
-        figures[figures.len() / 2]
-    };
-    let first = beside.first().context("there is at least one repetition")?;
-    let line = |(number, sample): (usize, &Sample)| Line {
-        placement,
-        what: sample.what.clone(),
-        idle_p99_us: median(&idle, number),
-        beside_p99_us: median(&beside, number),
-        failed: beside.iter().map(|run| run[number].failed).sum(),
-    };
-    Ok(first.iter().enumerate().map(line).collect())
-}
-
-struct Sample {
-    what: String,
-    p99_us: f64,
-    failed: u64,
+    lines(placement, &idle, &beside)
 }
 
 fn measure(isolation: &Isolation, running: &Running, domains: &[&str], phone: &UdpSocket) -> Result<Vec<Sample>> {
     let seconds = isolation.time.as_secs_f64();
     let aors = load::shuffled(CALLEES);
-    let registers = load::run(
-        &Load {
-            server: running.address,
-            workload: Workload::Register { credentials: None },
-            aors: &aors,
-            first_cseq: load::fresh_cseq(),
-            rate: isolation.register_rate,
-            count: (isolation.register_rate * seconds) as u64,
-            sources: 4,
-            patience: Duration::from_secs(2),
-            pid: None,
-        },
-        phone,
-    )?;
-    let failed = registers.sent - registers.completed;
-    if failed > 0 {
-        eprintln!("{failed} REGISTERs have failed; the answers by status: {:?}", registers.statuses);
-    }
-    let mut samples = vec![Sample { what: "REGISTER".into(), p99_us: registers.latency.p99_us, failed }];
+    let requests =
+        Requests { server: running.address, aors: &aors, rate: isolation.register_rate, time: isolation.time };
+    let registers = Workload::Register { credentials: None };
+    let mut samples = vec![requests.sample("REGISTER", registers, phone, &mut || Ok(()))?];
     for domain in domains {
         let calls = Calls {
             callees: 0..CALLEES,
@@ -204,14 +129,6 @@ fn measure(isolation: &Isolation, running: &Running, domains: &[&str], phone: &U
 impl fmt::Display for Report {
     /// A table in Markdown.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let scripts = self.scripts;
-        writeln!(f, "| processes | what | p99 µs idle | p99 µs beside {scripts} loops | ratio | failed |")?;
-        writeln!(f, "| --- | --- | --: | --: | --: | --: |")?;
-        for line in &self.lines {
-            let Line { placement, what, idle_p99_us, beside_p99_us, failed } = line;
-            let ratio = line.ratio();
-            writeln!(f, "| {placement} | {what} | {idle_p99_us:.0} | {beside_p99_us:.0} | {ratio:.2} | {failed} |")?;
-        }
-        Ok(())
+        write_table(f, format_args!("{} loops", self.scripts), &self.lines)
     }
 }

@@ -3,10 +3,12 @@
 //! A load's way through this crate: a [`message`] template is stamped and sent in batches ([`mmsg`]) at the pace of
 //! [`load`], to a [`server`] under test (the switch, or the null forwarder of [`floor`]), whose CPU time and memory
 //! [`process`] reads; [`compare`] puts the figures side by side. [`calls`] are complete ones, with phones at both ends;
-//! [`waiting`], [`isolation`] and [`kills`] make them under hard conditions. Everything stays on the loopback, and every run has a
+//! [`waiting`], [`isolation`], [`callbacks`] and [`kills`] make them under hard conditions, or find how long others wait [`beside`] them. Everything stays on the loopback, and every run has a
 //! bound in messages and in time.
 #![expect(clippy::disallowed_methods, reason = "a load generator is all edge: clocks, sockets and files are its work")]
 
+pub mod beside;
+pub mod callbacks;
 pub mod calls;
 pub mod compare;
 pub mod digest;

@@ -187,6 +187,11 @@ impl Outcome {
 
 /// Runs the load against its server, with `sink` as the target of what the server forwards.
 pub fn run(load: &Load, sink: &UdpSocket) -> Result<Outcome> {
+    run_beside(load, sink, &mut || Ok(()))
+}
+
+/// The same with another load in this thread, of which `meanwhile` runs a turn. It must be short: this load waits for it.
+pub fn run_beside(load: &Load, sink: &UdpSocket, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<Outcome> {
     ensure!(load.count > 0 && load.rate > 0.0, "a load has at least one message and a rate");
     ensure!(!load.aors.is_empty() && load.sources > 0, "a load has addresses of record and sources");
     let sources = (0..load.sources).map(|_| source(load.server)).collect::<Result<Vec<_>>>()?;
@@ -208,7 +213,7 @@ pub fn run(load: &Load, sink: &UdpSocket) -> Result<Outcome> {
     let mut inbox = Inbox::new(INBOX);
     while inbox.receive(sink)? > 0 {} // What an earlier run left.
     let before = load.pid.map(Cpu::read).transpose()?;
-    let (sent_rate, behind) = run.drive(&sources, sink, &mut inbox)?;
+    let (sent_rate, behind) = run.drive(&sources, sink, &mut inbox, meanwhile)?;
     let cpu = match (load.pid, before) {
         (Some(pid), Some(before)) => Some(Cpu::read(pid)?.per_message_since(&before, run.completed)),
         _ => None,
@@ -286,7 +291,13 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Sends, sinks and counts until all is done or lost; returns the rate sent and the most it was behind.
-    fn drive(&mut self, sources: &[UdpSocket], sink: &UdpSocket, inbox: &mut Inbox) -> Result<(f64, Duration)> {
+    fn drive(
+        &mut self,
+        sources: &[UdpSocket],
+        sink: &UdpSocket,
+        inbox: &mut Inbox,
+        meanwhile: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(f64, Duration)> {
         let load = self.load;
         // A generator that cannot keep its pace ends after twice the time, with less sent.
         let deadline = Duration::from_secs_f64(2.0 * load.count as f64 / load.rate) + load.patience;
@@ -313,6 +324,7 @@ impl Run<'_> {
             }
             self.take_at_sink(sink, inbox)?;
             self.take_at_source(&sources[turn % sources.len()], inbox)?;
+            meanwhile()?;
             let all_sent = self.sent == load.count || now >= deadline;
             if all_sent && (self.completed == self.sent || now > sending + load.patience) {
                 break;

@@ -50,6 +50,8 @@ enum Subcommands {
     Waiting(commands::WaitingArgs),
     /// Lets scripts loop for ever beside phones and callers, and tells how much longer these wait.
     Isolation(commands::IsolationArgs),
+    /// Calls back beside phones and requests through the proxy, and tells how much longer these wait.
+    Callbacks(commands::CallbacksArgs),
     /// Kills an application server again and again under load, and tells what was lost.
     Kills(commands::KillsArgs),
 }
@@ -212,6 +214,7 @@ fn main() -> ExitCode {
         Subcommands::Calls(args) => args.run(),
         Subcommands::Waiting(args) => args.run(),
         Subcommands::Isolation(args) => args.run(),
+        Subcommands::Callbacks(args) => args.run(),
         Subcommands::Kills(args) => args.run(),
     };
     match done {

@@ -1,9 +1,11 @@
-//! Complete calls through the switch, both phones in one thread: INVITE, 180, 200, ACK, a while of talk, BYE, 200.
+//! Complete calls through the switch, both phones in one thread: INVITE, 180, 200, ACK, a while of talk, BYE, 200; or calls back,
+//! for which the INVITE only asks.
 //!
 //! The load is open as that of [`crate::load`]: call *i* is due at *i* / rate, and what its caller waits for counts from then.
 //! Unlike there, phones retransmit (RFC 3261 §17, §13.3.1.4), so that one lost datagram is a late call and not a failed one;
 //! retransmissions are counted, and a highest rate has next to none.
 
+mod back;
 mod phone;
 mod run;
 
@@ -18,6 +20,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+pub use back::Media;
 pub use phone::{End, Mark};
 use run::Run;
 
@@ -44,6 +47,15 @@ pub enum HangsUp {
     Alternately,
 }
 
+/// How the two parties come together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// One calls the other.
+    Called,
+    /// Somebody asks by an INVITE that gets a 480; then the switch calls both and joins them. Their media are there.
+    CalledBack(Media),
+}
+
 /// What the callee does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -68,8 +80,10 @@ pub struct Calls<'a> {
     pub rate: f64,
     /// Calls in all.
     pub count: u64,
-    /// From answer to hang-up.
+    /// From answer to hang-up; of a call back from the joining.
     pub hold: Duration,
+    /// How the parties come together.
+    pub begins: Begins,
     /// What the callee does.
     pub answer: Answer,
     /// Who hangs up.
@@ -97,6 +111,7 @@ impl<'a> Calls<'a> {
             rate: 1000.0,
             count: 1000,
             hold: Duration::ZERO,
+            begins: Begins::Called,
             answer: Answer::AtOnce,
             hangs_up: HangsUp::Caller,
             sources: 8,
@@ -117,7 +132,7 @@ pub struct Outcome {
     pub sent_rate: f64,
     /// Calls begun.
     pub sent: u64,
-    /// Calls whose 200 arrived at the caller.
+    /// Calls whose 200 arrived at the caller, and calls back whose parties were joined.
     pub answered: u64,
     /// Calls that went through all of their course.
     pub completed: u64,
@@ -133,7 +148,7 @@ pub struct Outcome {
     pub behind_max_us: f64,
     /// From the instant a call was due until its first 180.
     pub ringing: Latency,
-    /// From that instant until its 200.
+    /// From that instant until its 200, or until a call back's parties were joined.
     pub answering: Latency,
     /// From the instant a hang-up was due until the 200 of its BYE.
     pub hanging_up: Latency,
@@ -202,22 +217,53 @@ impl fmt::Display for Outcome {
 
 /// Runs the calls; `callee` is the socket of all callees, where [`register`] has registered them.
 pub fn run(calls: &Calls, callee: &UdpSocket) -> Result<Outcome> {
-    ensure!(calls.count > 0 && calls.rate > 0.0, "there is at least one call and a rate");
-    ensure!(!calls.callees.is_empty() && calls.sources > 0, "calls have callees and sources");
-    callee.set_nonblocking(true)?;
-    let mut inbox = Inbox::new(64);
-    while inbox.receive(callee)? > 0 {} // What an earlier run left.
-    let mut run = Run::new(calls, callee)?;
-    let before = calls.pid.map(Cpu::read).transpose()?;
-    run.drive(&mut inbox)?;
-    let mut outcome = run.outcome();
-    if let (Some(pid), Some(before)) = (calls.pid, before) {
-        outcome.cpu = Some(Cpu::read(pid)?.per_message_since(&before, outcome.completed));
-        if outcome.memory.is_none() {
-            outcome.memory = Some(Memory::read(pid)?);
-        }
+    UnderWay::begin(calls, callee)?.finish()
+}
+
+/// Calls that are under way in the thread of another load, which gives them a turn again and again.
+pub struct UnderWay<'a> {
+    run: Run<'a>,
+    inbox: Inbox,
+    pid: Option<u32>,
+    before: Option<Cpu>,
+}
+
+impl<'a> UnderWay<'a> {
+    /// Begins them; otherwise as [`run`].
+    pub fn begin(calls: &'a Calls<'a>, callee: &'a UdpSocket) -> Result<Self> {
+        ensure!(calls.count > 0 && calls.rate > 0.0, "there is at least one call and a rate");
+        ensure!(!calls.callees.is_empty() && calls.sources > 0, "calls have callees and sources");
+        callee.set_nonblocking(true)?;
+        let mut inbox = Inbox::new(64);
+        while inbox.receive(callee)? > 0 {} // What an earlier run left.
+        let before = calls.pid.map(Cpu::read).transpose()?;
+        Ok(Self { run: Run::new(calls, callee)?, inbox, pid: calls.pid, before })
     }
-    Ok(outcome)
+
+    /// Sends what is due and takes what has come; false when all calls are over.
+    pub fn turn(&mut self) -> Result<bool> {
+        self.run.turn(&mut self.inbox)
+    }
+
+    /// Goes on for a while, with nothing else to do in this thread.
+    pub fn go_on_for(&mut self, time: Duration) -> Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < time && self.turn()? {}
+        Ok(())
+    }
+
+    /// Goes on until all are over.
+    pub fn finish(mut self) -> Result<Outcome> {
+        while self.turn()? {}
+        let mut outcome = self.run.outcome();
+        if let (Some(pid), Some(before)) = (self.pid, self.before) {
+            outcome.cpu = Some(Cpu::read(pid)?.per_message_since(&before, outcome.completed));
+            if outcome.memory.is_none() {
+                outcome.memory = Some(Memory::read(pid)?);
+            }
+        }
+        Ok(outcome)
+    }
 }
 
 /// Finds the highest rate up to `calls.rate` at which next to no call fails, by bisection in trials of `trial` each; returns

@@ -2,7 +2,8 @@
 //! (RFC 3261 §12, §13).
 //!
 //! A back-to-back user agent gives the other leg a Call-ID, tags and branches of its own, so the bench puts its mark where a
-//! user agent server must return it (branch, tags) and where the switch passes it on: the session name of the SDP.
+//! user agent server must return it (branch, tags) and where the switch passes it on: the session name of the SDP. The first
+//! party of a call back is offered no SDP of the bench's; a plan puts the mark into the display name that he sees.
 
 use std::{fmt::Write as _, net::SocketAddrV4};
 
@@ -14,11 +15,11 @@ use crate::message::{Numbers, SDP, Template, header_lines, response_to};
 const ORDINAL_DIGITS: usize = 10;
 
 /// Which end of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    /// Who sent the INVITE.
+    /// Who sent the INVITE; of a call back the first party.
     Caller,
-    /// Who answered it.
+    /// Who answered it; of a call back the second party.
     Callee,
 }
 
@@ -44,8 +45,8 @@ impl End {
 pub enum Heard<'a> {
     /// A response to a request of ours.
     Response { ordinal: u64, status: u16, to: Asked },
-    /// An INVITE without a To tag: a new call for the callee.
-    Call { ordinal: u64 },
+    /// An INVITE without a To tag: a new call for that end.
+    Call { ordinal: u64, end: End },
     /// Another request, for that end.
     Request { ordinal: u64, method: &'a [u8], end: End },
 }
@@ -66,6 +67,7 @@ pub struct Mark {
     branch: Finder<'static>,
     tag: Finder<'static>,
     session: Finder<'static>,
+    name: Finder<'static>,
 }
 
 impl Mark {
@@ -76,6 +78,7 @@ impl Mark {
             branch: Finder::new(format!("branch=z9hG4bK{text}").as_bytes()).into_owned(),
             tag: Finder::new(format!("tag={text}").as_bytes()).into_owned(),
             session: Finder::new(format!("s={text}").as_bytes()).into_owned(),
+            name: Finder::new(&text).into_owned(),
             text,
         }
     }
@@ -111,10 +114,12 @@ impl Mark {
             let end = if letter == b'c' { End::Caller } else { End::Callee };
             return Some(Heard::Request { ordinal, method, end });
         }
-        match method {
-            b"INVITE" => numbered(&self.session, datagram).map(|(ordinal, _)| Heard::Call { ordinal }),
-            _ => None,
+        if method != b"INVITE" {
+            return None;
         }
+        let called = || Some((numbered(&self.session, datagram)?.0, End::Callee));
+        let called_back = || Some((numbered(&self.name, header(datagram, "From")?)?.0, End::Caller));
+        called().or_else(called_back).map(|(ordinal, end)| Heard::Call { ordinal, end })
     }
 }
 
@@ -129,6 +134,17 @@ fn numbered(mark: &Finder<'_>, text: &[u8]) -> Option<(u64, u8)> {
 pub fn status_line(response: &[u8]) -> String {
     let line = header_lines(response).next().and_then(|line| line.get(8..)).unwrap_or_default();
     String::from_utf8_lossy(line).into_owned()
+}
+
+/// What a BYE says for itself: its Reason (RFC 3326).
+pub fn reason(bye: &[u8]) -> String {
+    let reason = header(bye, "Reason").unwrap_or(b"without a Reason");
+    format!("BYE {}", String::from_utf8_lossy(reason))
+}
+
+/// The number of a message's CSeq.
+pub fn cseq(message: &[u8]) -> Option<u32> {
+    str::from_utf8(header(message, "CSeq")?).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The value of the first header field of that name.
@@ -261,17 +277,30 @@ fn values(field: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(<[u8]>::trim_ascii)
 }
 
-/// What the callee answers an INVITE with, also one within the dialog: `status` is such as `180 Ringing`.
-pub fn answer(invite: &[u8], status: &str, tag: &str, contact: SocketAddrV4) -> Vec<u8> {
-    let rest = match status.starts_with('2') {
-        true => format!(
-            "Contact: <sip:callee@{contact}>\r\nAllow: INVITE, ACK, CANCEL, OPTIONS, BYE, UPDATE, INFO\r\n\
-             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}",
-            SDP.len()
-        ),
-        false => format!("Contact: <sip:callee@{contact}>\r\nContent-Length: 0\r\n\r\n"),
-    };
-    response_to(invite, status, tag, &rest)
+/// The session that one party of a call back describes, with its media at `media`; the same each time, but that it is held where
+/// `offer` is (RFC 3264 §6.1).
+pub fn description(mark: &Mark, ordinal: u64, media: SocketAddrV4, offer: &[u8]) -> String {
+    let (address, port) = (media.ip(), media.port());
+    let is_held = memchr::memmem::find(offer, b"a=inactive").is_some();
+    SDP.replace("s=-", &format!("s={}{ordinal:010}", mark.text))
+        .replace("127.0.0.1", &address.to_string())
+        .replace("m=audio 40376", &format!("m=audio {port}"))
+        .replace("a=sendrecv", if is_held { "a=inactive" } else { "a=sendrecv" })
+}
+
+/// The 180 to an INVITE.
+pub fn ringing(invite: &[u8], tag: &str, contact: SocketAddrV4) -> Vec<u8> {
+    response_to(invite, "180 Ringing", tag, &format!("Contact: <sip:callee@{contact}>\r\nContent-Length: 0\r\n\r\n"))
+}
+
+/// The 200 to an INVITE or UPDATE, also one within the dialog, with a session description.
+pub fn answer(invite: &[u8], tag: &str, contact: SocketAddrV4, sdp: &str) -> Vec<u8> {
+    let rest = format!(
+        "Contact: <sip:callee@{contact}>\r\nAllow: INVITE, ACK, CANCEL, OPTIONS, BYE, UPDATE, INFO\r\n\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+        sdp.len()
+    );
+    response_to(invite, "200 OK", tag, &rest)
 }
 
 #[cfg(test)]
@@ -288,10 +317,10 @@ mod tests {
     fn every_message_of_a_call_is_known_by_its_mark() {
         let mark = Mark::new(7);
         let invite = invite(&mark, "caller", "bench.example").stamped(&numbers(1234));
-        assert_eq!(mark.read(&invite), Some(Heard::Call { ordinal: 1234 }));
+        assert_eq!(mark.read(&invite), Some(Heard::Call { ordinal: 1234, end: End::Callee }));
         let tag = mark.tag(1234, End::Callee);
         let contact = CALLEE.parse().expect("an address");
-        let ok = answer(&invite, "200 OK", &tag, contact);
+        let ok = answer(&invite, &tag, contact, SDP);
         assert_eq!(mark.read(&ok), Some(Heard::Response { ordinal: 1234, status: 200, to: Asked::Invite }));
         let caller = Dialog::of_caller(&ok).expect("a dialog");
         let bye = caller.bye(&mark, 1234, End::Caller, contact);
@@ -315,7 +344,25 @@ mod tests {
             text.replacen("To:", "Record-Route: <sip:b;lr>, <sip:c,d;lr>\r\nRecord-Route: <sip:a;lr>\r\nTo:", 1);
         let callee = Dialog::of_callee(routed.as_bytes(), "t").expect("a dialog");
         assert_eq!(&*callee.routes, "Route: <sip:b;lr>\r\nRoute: <sip:c,d;lr>\r\nRoute: <sip:a;lr>\r\n");
-        let caller = Dialog::of_caller(&answer(routed.as_bytes(), "200 OK", "t", contact)).expect("a dialog");
+        let caller = Dialog::of_caller(&answer(routed.as_bytes(), "t", contact, SDP)).expect("a dialog");
         assert_eq!(&*caller.routes, "Route: <sip:a;lr>\r\nRoute: <sip:c,d;lr>\r\nRoute: <sip:b;lr>\r\n");
+    }
+
+    #[test]
+    fn a_party_of_a_call_back_is_known_by_the_name_that_he_sees_and_the_other_by_what_he_has_said() {
+        let (mark, media) = (Mark::new(7), "198.51.100.9:2048".parse().expect("an address"));
+        let asked = invite(&mark, "caller", "bench.example").stamped(&numbers(1234));
+        let call_id = String::from_utf8_lossy(header(&asked, "Call-ID").expect("it has one")).into_owned();
+        let placeholder = "s=-\r\na=inactive\r\n";
+        let head = |from: &str| format!("INVITE sip:u@h SIP/2.0\r\nFrom: {from};tag=a\r\nTo: <sip:u@h>\r\n\r\n");
+        let first = format!("{}{placeholder}", head(&format!("\"{call_id}\" <sip:caller@h>")));
+        assert_eq!(mark.read(first.as_bytes()), Some(Heard::Call { ordinal: 1234, end: End::Caller }));
+        let said = description(&mark, 1234, media, placeholder.as_bytes());
+        assert!(said.contains("c=IN IP4 198.51.100.9\r\n") && said.contains("m=audio 2048 RTP"), "{said}");
+        assert!(said.ends_with("a=inactive\r\n"), "{said}");
+        assert!(description(&mark, 1234, media, b"a=sendrecv\r\n").ends_with("a=sendrecv\r\n"));
+        let second = format!("{}{said}", head("<sip:caller@h>"));
+        assert_eq!(mark.read(second.as_bytes()), Some(Heard::Call { ordinal: 1234, end: End::Callee }));
+        assert_eq!(mark.read(head("<sip:caller@h>").as_bytes()), None);
     }
 }

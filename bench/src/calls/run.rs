@@ -15,12 +15,12 @@ use rustix::{
 };
 
 use super::{
-    Answer, Calls, HangsUp, Outcome,
+    Answer, Begins, Calls, HangsUp, Outcome,
     phone::{self, Asked, Dialog, End, Heard, Mark},
 };
 use crate::{
     load::{LONGEST, Latency, unreachable_server},
-    message::{Numbers, Template, response_to},
+    message::{Numbers, SDP, Template, response_to},
     mmsg::{self, Inbox, Mailer},
     process::Memory,
 };
@@ -35,12 +35,14 @@ const NAP: Duration = Duration::from_millis(1);
 
 /// Where the caller of a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// INVITE sent, nothing heard.
     Calling,
     /// A provisional response came.
     Proceeding,
-    /// Answered.
+    /// The INVITE has asked for a call back and been refused, as it is to be; the parties are not joined.
+    CallingBack,
+    /// Answered, or joined.
     Talking,
     /// BYE sent by that end.
     HangingUp(End),
@@ -51,13 +53,13 @@ enum Stage {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
+pub(super) enum Timer {
     /// The INVITE again (Timer A), or its end (Timer B).
     Invite { sent: u8 },
-    /// No final response in all the time.
+    /// No final response in all the time, or no call back.
     Unanswered,
-    /// The callee's 200 again until the ACK comes (§13.3.1.4).
-    Ok { sent: u8 },
+    /// The 200 of an end to the INVITE of this CSeq again until the ACK comes (§13.3.1.4).
+    Ok { end: End, cseq: u32, sent: u8 },
     /// The talk is over.
     HangUp,
     /// The BYE again (Timer E), or its end (Timer F).
@@ -67,35 +69,57 @@ enum Timer {
 }
 
 #[derive(Debug)]
-struct Call {
-    stage: Stage,
+pub(super) struct Call {
+    pub stage: Stage,
     is_ringing_heard: bool,
-    is_answer_heard: bool,
+    /// A 200 came to the caller, or the parties of a call back were joined.
+    pub is_answer_heard: bool,
     is_far_bye_heard: bool,
     /// When the request that is under way was sent first, since the run's start.
     since: Duration,
     /// When the hang-up was due.
     hang_up_due: Duration,
-    caller: Option<Box<Dialog>>,
-    callee: Option<Box<Dialog>>,
-    /// The callee's 200 until it is acknowledged.
-    ok: Option<Box<[u8]>>,
+    pub caller: Option<Box<Dialog>>,
+    pub callee: Option<Box<Dialog>>,
+    /// The 200s to INVITEs that are not acknowledged yet, the caller's and the callee's.
+    oks: [Option<Accepted>; 2],
+}
+
+impl Call {
+    pub fn dialog(&mut self, end: End) -> &mut Option<Box<Dialog>> {
+        match end {
+            End::Caller => &mut self.caller,
+            End::Callee => &mut self.callee,
+        }
+    }
+}
+
+/// An INVITE with a 200 that waits for its ACK.
+#[derive(Debug)]
+struct Accepted {
+    cseq: u32,
+    ok: Box<[u8]>,
+    is_within_dialog: bool,
 }
 
 /// A run under way.
 pub(super) struct Run<'a> {
-    calls: &'a Calls<'a>,
+    pub calls: &'a Calls<'a>,
     callee: &'a UdpSocket,
     sources: Vec<UdpSocket>,
+    /// Those of the sources; the last is the callee's.
     addresses: Vec<SocketAddrV4>,
-    callee_address: SocketAddrV4,
-    mark: Mark,
+    pub mark: Mark,
     invite: Template,
     start: Instant,
-    table: Vec<Call>,
+    /// When none is begun any more: a generator that cannot keep its pace ends after twice the time, with less begun.
+    last: Duration,
+    turns: usize,
+    pub table: Vec<Call>,
     timers: BinaryHeap<Reverse<(Duration, u64, Timer)>>,
     /// What waits to be sent, by source; the last is the callee's.
     letters: Vec<Vec<Vec<u8>>>,
+    mailer: Mailer,
     over: u64,
     completed: u64,
     talking: u64,
@@ -125,14 +149,16 @@ impl<'a> Run<'a> {
         Ok(Self {
             calls,
             callee,
-            addresses: sources.iter().map(mmsg::address).collect(),
-            callee_address: mmsg::address(callee),
+            addresses: sources.iter().chain([callee]).map(mmsg::address).collect(),
             invite: phone::invite(&mark, calls.caller, calls.domain),
             mark,
             start: Instant::now(),
+            last: Duration::from_secs_f64(2.0 * calls.count as f64 / calls.rate) + calls.patience,
+            turns: 0,
             table: Vec::with_capacity(calls.count as usize),
             timers: BinaryHeap::new(),
             letters: vec![Vec::new(); sources.len() + 1],
+            mailer: Mailer::default(),
             sources,
             over: 0,
             completed: 0,
@@ -149,48 +175,47 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Begins the calls at their pace and goes on until all are over.
-    pub(super) fn drive(&mut self, inbox: &mut Inbox) -> Result<()> {
-        let calls = self.calls;
-        // A generator that cannot keep its pace ends after twice the time, with less begun.
-        let last = Duration::from_secs_f64(2.0 * calls.count as f64 / calls.rate) + calls.patience;
-        let mut mailer = Mailer::default();
-        self.start = Instant::now();
-        for turn in 0.. {
-            let now = self.start.elapsed();
-            self.begin(now, last);
-            self.run_timers(now);
-            if let (Some(pid), Some(at), None) = (calls.pid, calls.memory_at, self.memory)
-                && now >= at
-            {
-                self.memory = Some(Memory::read(pid)?);
-            }
-            let mut sent = 0;
-            for (number, letters) in self.letters.iter_mut().enumerate().filter(|(_, letters)| !letters.is_empty()) {
-                let (socket, to) = match self.sources.get(number) {
-                    Some(source) => (source, None),
-                    None => (self.callee, Some(calls.server)),
-                };
-                sent += mailer
-                    .send(socket, to, letters.iter().map(Vec::as_slice))
-                    .map_err(|error| unreachable_server(error, calls.server))?;
-                letters.clear();
-            }
-            let number = turn % self.sources.len();
-            let received = match calls.sleeps {
-                true => (0..self.sources.len())
-                    .try_fold(0, |sum, number| anyhow::Ok(sum + self.take_at(Some(number), inbox)?))?,
-                false => self.take_at(Some(number), inbox)?,
-            } + self.take_at(None, inbox)?;
-            let all_begun = self.table.len() as u64 == calls.count || now >= last;
-            if all_begun && self.over == self.table.len() as u64 {
-                break;
-            }
-            if calls.sleeps && sent + received == 0 {
-                self.sleep()?;
-            }
+    /// Begins the calls that are due, sends, and takes what has come; false when all calls are over.
+    pub(super) fn turn(&mut self, inbox: &mut Inbox) -> Result<bool> {
+        let (calls, now) = (self.calls, self.start.elapsed());
+        self.begin(now);
+        self.run_timers(now);
+        if let (Some(pid), Some(at), None) = (calls.pid, calls.memory_at, self.memory)
+            && now >= at
+        {
+            self.memory = Some(Memory::read(pid)?);
         }
-        Ok(())
+        let sent = self.send()?;
+        self.turns += 1;
+        let received = match calls.sleeps {
+            true => (0..self.sources.len())
+                .try_fold(0, |sum, number| anyhow::Ok(sum + self.take_at(Some(number), inbox)?))?,
+            false => self.take_at(Some(self.turns % self.sources.len()), inbox)?,
+        } + self.take_at(None, inbox)?;
+        let all_begun = self.table.len() as u64 == calls.count || now >= self.last;
+        if all_begun && self.over == self.table.len() as u64 {
+            return self.send().map(|_| false); // What the last of them are answered with.
+        }
+        if calls.sleeps && sent + received == 0 {
+            self.sleep()?;
+        }
+        Ok(true)
+    }
+
+    fn send(&mut self) -> Result<usize> {
+        let mut sent = 0;
+        for (number, letters) in self.letters.iter_mut().enumerate().filter(|(_, letters)| !letters.is_empty()) {
+            let (socket, to) = match self.sources.get(number) {
+                Some(source) => (source, None),
+                None => (self.callee, Some(self.calls.server)),
+            };
+            sent += self
+                .mailer
+                .send(socket, to, letters.iter().map(Vec::as_slice))
+                .map_err(|error| unreachable_server(error, self.calls.server))?;
+            letters.clear();
+        }
+        Ok(sent)
     }
 
     fn sleep(&self) -> Result<()> {
@@ -218,18 +243,33 @@ impl<'a> Run<'a> {
         Numbers { ordinal, attempt: 0, aor, cseq: 1, port }
     }
 
-    fn post(&mut self, ordinal: u64, from: End, octets: Vec<u8>) {
-        let number = match from {
-            End::Caller => self.source_of(ordinal),
-            End::Callee => self.sources.len(),
-        };
-        self.letters[number].push(octets);
+    /// The socket of an end: both parties of a call back have that of the callees.
+    fn seat(&self, ordinal: u64, end: End) -> usize {
+        match (end, self.calls.begins) {
+            (End::Caller, Begins::Called) => self.source_of(ordinal),
+            _ => self.sources.len(),
+        }
     }
 
-    fn begin(&mut self, now: Duration, last: Duration) {
+    pub(super) fn post(&mut self, ordinal: u64, from: End, octets: Vec<u8>) {
+        let seat = self.seat(ordinal, from);
+        self.letters[seat].push(octets);
+    }
+
+    /// Sends what belongs to the INVITE that calls, or asks for a call back.
+    fn post_at_source(&mut self, ordinal: u64, octets: Vec<u8>) {
+        let source = self.source_of(ordinal);
+        self.letters[source].push(octets);
+    }
+
+    pub(super) fn address_of(&self, ordinal: u64, end: End) -> SocketAddrV4 {
+        self.addresses[self.seat(ordinal, end)]
+    }
+
+    fn begin(&mut self, now: Duration) {
         let begun = self.table.len() as u64;
         let due = ((now.as_secs_f64() * self.calls.rate) as u64 + 1).min(self.calls.count);
-        if due <= begun || now >= last {
+        if due <= begun || now >= self.last {
             return;
         }
         self.behind = self.behind.max(now.saturating_sub(self.due(begun)));
@@ -244,9 +284,9 @@ impl<'a> Run<'a> {
                 hang_up_due: Duration::ZERO,
                 caller: None,
                 callee: None,
-                ok: None,
+                oks: [None, None],
             });
-            self.post(ordinal, End::Caller, self.invite.stamped(&self.numbers(ordinal)));
+            self.post_at_source(ordinal, self.invite.stamped(&self.numbers(ordinal)));
             self.timers.push(Reverse((now + T1, ordinal, Timer::Invite { sent: 1 })));
             self.timers.push(Reverse((now + self.calls.patience, ordinal, Timer::Unanswered)));
         }
@@ -266,18 +306,19 @@ impl<'a> Run<'a> {
         let is_too_late = now >= call.since + self.calls.patience;
         match (timer, call.stage) {
             (Timer::Invite { sent }, Stage::Calling) if !is_too_late => {
-                let invite = self.invite.stamped(&self.numbers(ordinal));
-                self.again(ordinal, End::Caller, invite);
+                self.retransmissions += 1;
+                self.post_at_source(ordinal, self.invite.stamped(&self.numbers(ordinal)));
                 self.timers.push(Reverse((now + T1 * (1 << sent), ordinal, Timer::Invite { sent: sent + 1 })));
             }
             (Timer::Unanswered, Stage::Calling) => self.fail(ordinal, "INVITE without any response".into()),
             (Timer::Unanswered, Stage::Proceeding) => self.fail(ordinal, "INVITE without a final response".into()),
-            (Timer::Ok { sent }, _) => {
+            (Timer::Unanswered, Stage::CallingBack) => self.fail_to_join(ordinal, "silence"),
+            (Timer::Ok { end, cseq, sent }, _) => {
                 // 64 * T1 without an ACK: the callee gives up (§13.3.1.4); the switch has gone away in between.
-                let Some(ok) = call.ok.as_ref().filter(|_| sent < 11) else { return };
-                let ok = ok.to_vec();
-                self.again(ordinal, End::Callee, ok);
-                self.timers.push(Reverse((now + pause(sent), ordinal, Timer::Ok { sent: sent + 1 })));
+                let accepted = call.oks[end as usize].as_ref().filter(|accepted| accepted.cseq == cseq && sent < 11);
+                let Some(ok) = accepted.map(|accepted| accepted.ok.to_vec()) else { return };
+                self.again(ordinal, end, ok);
+                self.timers.push(Reverse((now + pause(sent), ordinal, Timer::Ok { end, cseq, sent: sent + 1 })));
             }
             (Timer::HangUp, Stage::Talking) => {
                 (call.since, call.hang_up_due) = (now, at);
@@ -310,11 +351,8 @@ impl<'a> Run<'a> {
     }
 
     fn send_bye(&mut self, now: Duration, ordinal: u64, end: End, sent: u8) {
-        let call = &self.table[ordinal as usize];
-        let (dialog, address) = match end {
-            End::Caller => (&call.caller, self.addresses[self.source_of(ordinal)]),
-            End::Callee => (&call.callee, self.callee_address),
-        };
+        let address = self.address_of(ordinal, end);
+        let dialog = self.table[ordinal as usize].dialog(end);
         let Some(dialog) = dialog else { return self.fail(ordinal, "answered without a Contact".into()) };
         let bye = dialog.bye(&self.mark, ordinal, end, address);
         self.post(ordinal, end, bye);
@@ -332,7 +370,7 @@ impl<'a> Run<'a> {
         for datagram in inbox.datagrams() {
             let Some(heard) = self.mark.read(datagram) else { continue };
             match heard {
-                Heard::Response { ordinal, .. } | Heard::Call { ordinal } | Heard::Request { ordinal, .. }
+                Heard::Response { ordinal, .. } | Heard::Call { ordinal, .. } | Heard::Request { ordinal, .. }
                     if ordinal >= self.table.len() as u64 => {}
                 Heard::Response { ordinal, status, to: Asked::Invite } => {
                     self.hear_answer(now, ordinal, status, datagram)
@@ -340,8 +378,8 @@ impl<'a> Run<'a> {
                 Heard::Response { ordinal, status, to: Asked::Bye(_) } => {
                     self.hear_bye_answer(now, ordinal, status, datagram)
                 }
-                Heard::Call { ordinal } => self.hear_call(now, ordinal, datagram),
-                Heard::Request { ordinal, method, end } => self.hear_request(ordinal, method, end, datagram),
+                Heard::Call { ordinal, end } => self.hear_call(now, ordinal, end, datagram),
+                Heard::Request { ordinal, method, end } => self.hear_request(now, ordinal, method, end, datagram),
             }
         }
         Ok(taken)
@@ -364,16 +402,12 @@ impl<'a> Run<'a> {
             }
             200..300 => {
                 if is_setting_up {
-                    call.stage = Stage::Talking;
-                    call.is_answer_heard = true;
                     call.caller = Dialog::of_caller(response).map(Box::new);
-                    self.talking += 1;
-                    self.most_at_a_time = self.most_at_a_time.max(self.talking);
-                    self.answering.saturating_record(now.saturating_sub(due).as_nanos() as u64);
-                    self.timers.push(Reverse((now + self.calls.hold, ordinal, Timer::HangUp)));
+                    self.answered(now, ordinal);
+                    self.talk(now, ordinal);
                 }
                 // §13.2.2.4: every 2xx is acknowledged, also one that comes again.
-                let address = self.addresses[self.source_of(ordinal)];
+                let address = self.address_of(ordinal, End::Caller);
                 if let Some(dialog) = &self.table[ordinal as usize].caller {
                     let ack = dialog.ack(&self.mark, ordinal, address);
                     self.post(ordinal, End::Caller, ack);
@@ -381,9 +415,11 @@ impl<'a> Run<'a> {
             }
             300.. => {
                 if let Some(ack) = phone::ack_of_refusal(&self.invite, &self.numbers(ordinal), response) {
-                    self.post(ordinal, End::Caller, ack);
+                    self.post_at_source(ordinal, ack);
                 }
-                if is_setting_up {
+                if is_setting_up && matches!(self.calls.begins, Begins::CalledBack(_)) && status == 480 {
+                    self.asked(now, ordinal);
+                } else if is_setting_up {
                     let status = phone::status_line(response);
                     self.fail(ordinal, format!("INVITE {status}"));
                 }
@@ -414,56 +450,95 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn hear_call(&mut self, now: Duration, ordinal: u64, invite: &[u8]) {
-        let tag = self.mark.tag(ordinal, End::Callee);
+    fn hear_call(&mut self, now: Duration, ordinal: u64, end: End, invite: &[u8]) {
+        let (tag, address) = (self.mark.tag(ordinal, end), self.address_of(ordinal, end));
         let call = &mut self.table[ordinal as usize];
         // A retransmission gets the response that it missed (§17.2.1); the timer brings that of a 200.
-        let is_new = call.callee.is_none() && call.stage != Stage::Over;
+        let is_new = call.dialog(end).is_none() && call.stage != Stage::Over;
         if is_new {
-            call.callee = Dialog::of_callee(invite, &tag).map(Box::new);
+            *call.dialog(end) = Dialog::of_callee(invite, &tag).map(Box::new);
         }
-        let ringing = phone::answer(invite, "180 Ringing", &tag, self.callee_address);
-        self.post(ordinal, End::Callee, ringing);
+        self.post(ordinal, end, phone::ringing(invite, &tag, address));
         if is_new && self.calls.answer == Answer::AtOnce {
-            let ok = phone::answer(invite, "200 OK", &tag, self.callee_address);
-            self.table[ordinal as usize].ok = Some(ok.clone().into());
-            self.post(ordinal, End::Callee, ok);
-            self.timers.push(Reverse((now + T1, ordinal, Timer::Ok { sent: 1 })));
+            self.accept(now, ordinal, end, invite, false);
         }
     }
 
-    fn hear_request(&mut self, ordinal: u64, method: &[u8], end: End, request: &[u8]) {
+    /// Answers an INVITE with 200, until it is acknowledged.
+    fn accept(&mut self, now: Duration, ordinal: u64, end: End, invite: &[u8], is_within_dialog: bool) {
+        let ok = self.ok_to(ordinal, end, invite);
+        let accepted = &mut self.table[ordinal as usize].oks[end as usize];
+        if let Some(cseq) = phone::cseq(invite).filter(|cseq| accepted.as_ref().is_none_or(|it| it.cseq != *cseq)) {
+            *accepted = Some(Accepted { cseq, ok: ok.clone().into(), is_within_dialog });
+            self.timers.push(Reverse((now + T1, ordinal, Timer::Ok { end, cseq, sent: 1 })));
+        }
+        self.post(ordinal, end, ok);
+    }
+
+    fn ok_to(&self, ordinal: u64, end: End, request: &[u8]) -> Vec<u8> {
+        let (tag, contact) = (self.mark.tag(ordinal, end), self.address_of(ordinal, end));
+        match self.calls.begins {
+            Begins::Called => phone::answer(request, &tag, contact, SDP),
+            Begins::CalledBack(media) => {
+                let media = media.address(ordinal, end);
+                phone::answer(request, &tag, contact, &phone::description(&self.mark, ordinal, media, request))
+            }
+        }
+    }
+
+    fn hear_request(&mut self, now: Duration, ordinal: u64, method: &[u8], end: End, request: &[u8]) {
         let nothing_else = "Content-Length: 0\r\n\r\n";
         match method {
-            b"ACK" => {
-                if end == End::Callee {
-                    self.table[ordinal as usize].ok = None;
-                }
-            }
+            b"ACK" => self.hear_ack(now, ordinal, end, request),
             b"BYE" => {
                 self.post(ordinal, end, response_to(request, "200 OK", "late", nothing_else));
                 let call = &mut self.table[ordinal as usize];
-                call.ok = None;
+                call.oks = [None, None];
                 match call.stage {
                     Stage::HangingUp(by) if by == end.other() => call.is_far_bye_heard = true,
                     Stage::HungUp => self.complete(ordinal),
                     Stage::Talking => self.fail(ordinal, "hung up by the switch".into()),
+                    Stage::CallingBack => self.fail_to_join(ordinal, &phone::reason(request)),
                     _ => {}
                 }
             }
             b"CANCEL" => {
                 self.post(ordinal, end, response_to(request, "200 OK", "late", nothing_else));
-                self.table[ordinal as usize].ok = None;
+                self.table[ordinal as usize].oks[end as usize] = None;
             }
-            b"INVITE" | b"UPDATE" => {
-                let (tag, contact) = (self.mark.tag(ordinal, end), self.callee_address);
-                self.post(ordinal, end, phone::answer(request, "200 OK", &tag, contact));
+            b"INVITE" => self.accept(now, ordinal, end, request, true),
+            b"UPDATE" => {
+                let ok = self.ok_to(ordinal, end, request);
+                self.post(ordinal, end, ok);
             }
             _ => self.post(ordinal, end, response_to(request, "200 OK", "late", nothing_else)),
         }
     }
 
-    fn fail(&mut self, ordinal: u64, why: String) {
+    fn hear_ack(&mut self, now: Duration, ordinal: u64, end: End, ack: &[u8]) {
+        let call = &mut self.table[ordinal as usize];
+        let accepted = &mut call.oks[end as usize];
+        let accepted = accepted.take_if(|accepted| phone::cseq(ack) == Some(accepted.cseq));
+        if end == End::Caller && accepted.is_some_and(|accepted| accepted.is_within_dialog) {
+            self.joined(now, ordinal);
+        }
+    }
+
+    /// Its 200 has come, or its parties have been joined.
+    pub(super) fn answered(&mut self, now: Duration, ordinal: u64) {
+        let due = self.due(ordinal);
+        self.table[ordinal as usize].is_answer_heard = true;
+        self.talking += 1;
+        self.most_at_a_time = self.most_at_a_time.max(self.talking);
+        self.answering.saturating_record(now.saturating_sub(due).as_nanos() as u64);
+    }
+
+    pub(super) fn talk(&mut self, now: Duration, ordinal: u64) {
+        self.table[ordinal as usize].stage = Stage::Talking;
+        self.timers.push(Reverse((now + self.calls.hold, ordinal, Timer::HangUp)));
+    }
+
+    pub(super) fn fail(&mut self, ordinal: u64, why: String) {
         if self.end(ordinal) {
             *self.failures.entry(why).or_default() += 1;
         }
@@ -482,7 +557,7 @@ impl<'a> Run<'a> {
             return false;
         }
         call.stage = Stage::Over;
-        (call.caller, call.callee, call.ok) = (None, None, None);
+        (call.caller, call.callee, call.oks) = (None, None, [None, None]);
         self.talking -= u64::from(call.is_answer_heard);
         self.over += 1;
         true
