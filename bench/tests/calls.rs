@@ -2,6 +2,8 @@
 //! Request-URI or its topmost Via says.
 #![expect(clippy::disallowed_methods, reason = "the server needs a thread and a socket of its own")]
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     net::{SocketAddrV4, UdpSocket},
@@ -14,6 +16,7 @@ use bench::{
     message::{self, DOMAIN},
     mmsg,
 };
+use common::loopback;
 
 const COUNT: u64 = 200;
 
@@ -118,13 +121,4 @@ fn server(mut judge: impl FnMut(&[u8]) -> Verdict + Send + 'static) -> SocketAdd
         }
     });
     address
-}
-
-/// The first address of the loopback in the first line of `text`.
-fn loopback(text: &str) -> Option<SocketAddrV4> {
-    let line = text.lines().next()?;
-    let at = line.find("127.0.0.1:")?;
-    let address = &line[at..];
-    let end = address.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(address.len());
-    address[..end].parse().ok()
 }

@@ -36,6 +36,10 @@ impl Media {
 }
 
 impl Run<'_> {
+    pub(super) fn calls_back(&self) -> bool {
+        matches!(self.calls.begins, Begins::CalledBack(_))
+    }
+
     /// The INVITE that asked has been refused, as it is to be. The parties may be joined already.
     pub(super) fn asked(&mut self, now: Duration, ordinal: u64) {
         let call = &mut self.table[ordinal as usize];
@@ -53,7 +57,7 @@ impl Run<'_> {
             Stage::CallingBack => true,
             _ => return,
         };
-        if !call.is_answer_heard && matches!(self.calls.begins, Begins::CalledBack(_)) {
+        if !call.is_answer_heard && self.calls_back() {
             self.answered(now, ordinal);
             if is_asked {
                 self.talk(now, ordinal);

@@ -417,7 +417,7 @@ impl<'a> Run<'a> {
                 if let Some(ack) = phone::ack_of_refusal(&self.invite, &self.numbers(ordinal), response) {
                     self.post_at_source(ordinal, ack);
                 }
-                if is_setting_up && matches!(self.calls.begins, Begins::CalledBack(_)) && status == 480 {
+                if is_setting_up && self.calls_back() && status == 480 {
                     self.asked(now, ordinal);
                 } else if is_setting_up {
                     let status = phone::status_line(response);
@@ -492,13 +492,16 @@ impl<'a> Run<'a> {
             b"ACK" => self.hear_ack(now, ordinal, end, request),
             b"BYE" => {
                 self.post(ordinal, end, response_to(request, "200 OK", "late", nothing_else));
+                let calls_back = self.calls_back();
                 let call = &mut self.table[ordinal as usize];
                 call.oks = [None, None];
                 match call.stage {
                     Stage::HangingUp(by) if by == end.other() => call.is_far_bye_heard = true,
                     Stage::HungUp => self.complete(ordinal),
                     Stage::Talking => self.fail(ordinal, "hung up by the switch".into()),
-                    Stage::CallingBack => self.fail_to_join(ordinal, &phone::reason(request)),
+                    Stage::Calling | Stage::Proceeding | Stage::CallingBack if calls_back => {
+                        self.fail_to_join(ordinal, &phone::reason(request));
+                    }
                     _ => {}
                 }
             }
