@@ -74,7 +74,7 @@ pub struct Calls<'a> {
     pub domain: &'a str,
     /// The user part of the callers.
     pub caller: &'a str,
-    /// The numbers of the callees, user0000000 and so on, called in turn.
+    /// The numbers of the callees, user0000000 and so on, called in turn; of a call back, by whom its plan knows the parties.
     pub callees: Range<u32>,
     /// Calls a second.
     pub rate: f64,
