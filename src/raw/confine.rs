@@ -81,6 +81,7 @@ fn rules(who: Who) -> anyhow::Result<Rules> {
         libc::SYS_futex,
         libc::SYS_rt_sigreturn,
         libc::SYS_restart_syscall,
+        libc::SYS_exit,
         libc::SYS_exit_group,
     ] {
         allow(call, Vec::new())?;
