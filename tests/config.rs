@@ -138,6 +138,14 @@ max_log_line_bytes = 80
 max_headers = 0
 max_stack_bytes = 65536
 
+[callback]
+impersonate = true
+networks = ["10.0.0.0/8", "fd00::/8"]
+packets = 2
+max_packets_per_call = 4
+max_packets_per_destination = 100
+max_packets_per_sec = 50
+
 [health]
 interval_secs = 13
 timeout_secs = 14
@@ -385,6 +393,8 @@ fn faults_read_as_in_the_golden_file() {
         "processes = \"one\"\n[[app]]\nname = \"a\"\nmemory_limit_mb = 100\nweigth = 1",
         "app = [\"stable\"]",
         "[calls]\nmin_session_expires_secs = 3600",
+        "[callback]\nimpersonate = 1\nnetworks = [\"203.0.113.0/24\", \"10.0.0.0\"]\npackets = 11",
+        "[callback]\npackets = 5\nmax_packets_per_sec = 4",
         "[tls]\ncertificate = \"x\"",
         "[log]\nlevel = \"warning\"\nformat = \"JSON\"",
         "proxy = true",

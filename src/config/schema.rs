@@ -223,7 +223,7 @@ fn dialplan(section: &mut Section<'_>, dialplan: &mut Dialplan) {
 
 fn callback(section: &mut Section<'_>, callback: &mut Callback) {
     section.flag("impersonate", &mut callback.impersonate);
-    section.texts("networks", &mut callback.networks, network);
+    section.texts("networks", &mut callback.networks, private_network);
     section.number("packets", 1..=Callback::MAX_PACKETS, &mut callback.packets);
     section.number("max_packets_per_call", 1..=1_000, &mut callback.max_packets_per_call);
     section.number("max_packets_per_destination", 1..=1_000_000, &mut callback.max_packets_per_destination);
@@ -502,6 +502,18 @@ fn server_uri(text: &str) -> Result<String, Wrong> {
 fn network(text: &str) -> Result<Network, Wrong> {
     let mend = "give an address block such as `10.0.0.0/8` or `2001:db8::/32`";
     text.parse().map_err(|what: store::NoNetwork| Wrong::new(what.to_string(), mend))
+}
+
+/// One that [`callback::Policy`] would refuse otherwise.
+fn private_network(text: &str) -> Result<Network, Wrong> {
+    let network = network(text)?;
+    match callback::is_private(network.first()) {
+        true => Ok(network),
+        false => Err(Wrong::new(
+            format!("`{text}` is no private network"),
+            "remove it: public addresses are taken without being listed, and no list restricts them",
+        )),
+    }
 }
 
 /// What may stand in a Server header (RFC 3261 §25.1 `server-val`, of which only the octets are checked).

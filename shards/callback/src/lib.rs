@@ -19,7 +19,7 @@ mod refusal;
 pub use budget::{Bounds, Budget};
 pub use impersonation::{Impersonation, User};
 pub use media::{Media, NoMedia};
-pub use policy::{Interface, Policy};
+pub use policy::{Interface, Policy, is_private};
 pub use refusal::{End, Refusal};
 pub use rtp::{PACKET_MSECS, Packet, Rtp};
 pub use silence::{Encoding, MAX_PAYLOAD, Silence};

@@ -33,6 +33,11 @@ impl Network {
         Some(Self { address, bits })
     }
 
+    /// Its first address.
+    pub fn first(&self) -> IpAddr {
+        self.address
+    }
+
     /// How many bits an address of that family has.
     pub(crate) fn width(address: IpAddr) -> u8 {
         if address.is_ipv4() { 32 } else { 128 }
