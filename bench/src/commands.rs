@@ -189,10 +189,42 @@ impl WaitingArgs {
     }
 }
 
+/// What is measured beside a load, how often, and where everything runs.
+#[derive(Args)]
+struct Measured {
+    /// How long each kind of request is sent.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Repetitions, of which the medians are taken.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+    repeat: u16,
+    /// The core of the phones; without it the scheduler chooses.
+    #[arg(long, requires = "server_core")]
+    core: Option<usize>,
+    /// The core of the switch and all of its processes.
+    #[arg(long, requires = "core")]
+    server_core: Option<usize>,
+    /// Another core, for the application servers' shards where they have processes of their own.
+    #[arg(long)]
+    app_core: Option<usize>,
+}
+
+impl Measured {
+    fn time(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    fn cores(&self) -> Option<Cores> {
+        self.core.zip(self.server_core).map(|(generator, server)| Cores { generator, server })
+    }
+}
+
 #[derive(Args)]
 pub struct IsolationArgs {
     #[command(flatten)]
     start: Start,
+    #[command(flatten)]
+    measured: Measured,
     /// How the application servers are placed; one table for all that are given.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Placement::One, Placement::Separate])]
     placement: Vec<Placement>,
@@ -205,21 +237,6 @@ pub struct IsolationArgs {
     /// Other users' calls a second.
     #[arg(long, default_value_t = 200.0)]
     call_rate: f64,
-    /// How long each of them lasts.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
-    /// Repetitions, of which the medians are taken.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
-    repeat: u16,
-    /// The core of the phones; without it the scheduler chooses.
-    #[arg(long, requires = "server_core")]
-    core: Option<usize>,
-    /// The core of the switch and all of its processes.
-    #[arg(long, requires = "core")]
-    server_core: Option<usize>,
-    /// Another core, for the application servers' shards where they have processes of their own.
-    #[arg(long)]
-    app_core: Option<usize>,
 }
 
 impl IsolationArgs {
@@ -230,10 +247,10 @@ impl IsolationArgs {
             scripts: self.scripts,
             register_rate: self.register_rate,
             call_rate: self.call_rate,
-            time: Duration::from_secs_f64(self.seconds),
-            repetitions: usize::from(self.repeat),
-            cores: self.core.zip(self.server_core).map(|(generator, server)| Cores { generator, server }),
-            app_core: self.app_core,
+            time: self.measured.time(),
+            repetitions: usize::from(self.measured.repeat),
+            cores: self.measured.cores(),
+            app_core: self.measured.app_core,
             dir: self.start.dir()?,
         })?;
         self.start.print(&report)
@@ -244,6 +261,8 @@ impl IsolationArgs {
 pub struct CallbacksArgs {
     #[command(flatten)]
     start: Start,
+    #[command(flatten)]
+    measured: Measured,
     /// How the application servers are placed; one table for all that are given.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Placement::Separate])]
     placement: Vec<Placement>,
@@ -256,24 +275,9 @@ pub struct CallbacksArgs {
     /// REGISTERs a second, and then as many requests through the proxy.
     #[arg(long, default_value_t = 500.0)]
     request_rate: f64,
-    /// How long each of them lasts.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
-    /// Repetitions, of which the medians are taken.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
-    repeat: u16,
     /// Lets the switch send packets for the parties, to 198.51.100.0/24 and 203.0.113.0/24; refused unless those go to dummy0.
     #[arg(long)]
     impersonate: bool,
-    /// The core of the phones; without it the scheduler chooses.
-    #[arg(long, requires = "server_core")]
-    core: Option<usize>,
-    /// The core of the switch and all of its processes.
-    #[arg(long, requires = "core")]
-    server_core: Option<usize>,
-    /// Another core, for the application servers' shards where they have processes of their own.
-    #[arg(long)]
-    app_core: Option<usize>,
 }
 
 impl CallbacksArgs {
@@ -284,11 +288,11 @@ impl CallbacksArgs {
             rate: self.rate,
             hold: Duration::from_millis(self.hold_ms),
             request_rate: self.request_rate,
-            time: Duration::from_secs_f64(self.seconds),
-            repetitions: usize::from(self.repeat),
+            time: self.measured.time(),
+            repetitions: usize::from(self.measured.repeat),
             impersonates: self.impersonate,
-            cores: self.core.zip(self.server_core).map(|(generator, server)| Cores { generator, server }),
-            app_core: self.app_core,
+            cores: self.measured.cores(),
+            app_core: self.measured.app_core,
             dir: self.start.dir()?,
         })?;
         self.start.print(&report)?;

@@ -120,6 +120,26 @@ fn a_second_party_who_hangs_up_at_once_leaves_nobody_alone() {
 }
 
 #[test]
+fn an_answer_that_crosses_the_bye_is_acknowledged() {
+    let mut crossed = 0;
+    for millis in 0..40 {
+        let (mut simulation, [_, bob, carol]) = three_phones();
+        simulation.phones[bob].on_call(|_| Script::answers(500));
+        simulation.phones[carol].on_call(move |_| Script::answers(500).talking(millis, Act::HangUp));
+        simulation.delay_re_invites_to(bob, 30);
+        simulation.call_back(0, "alice", "bob", "carol");
+        simulation.finish();
+        let ladder = simulation.ladder.to_string();
+        let place = |what: &str| ladder.lines().position(|line| line.contains(what));
+        if place("200 to INVITE 2").is_some() {
+            assert!(place("ACK 2").is_some(), "{ladder}");
+            crossed += u32::from(place("ringswitch -> bob         #1 BYE") < place("ACK 2"));
+        }
+    }
+    assert!(crossed > 0);
+}
+
+#[test]
 fn a_second_party_who_hangs_up_before_the_first_has_heard_of_him_leaves_nobody_alone() {
     let (mut simulation, [_, bob, carol]) = three_phones();
     simulation.phones[bob].on_call(|_| Script::answers(500));

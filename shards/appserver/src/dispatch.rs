@@ -11,6 +11,7 @@ use crate::{
     setup::{self, is_probe, refuse_overloaded},
     shared::{Asked, CallKey, Context, Core, RelayKey, User},
     slab::Key,
+    unwanted::acknowledge_late,
 };
 use agent::{Agent, Flow, Now, Outbox, PLACEHOLDER, Received, Way};
 use dialog::{NewResponse, Replaces};
@@ -277,6 +278,11 @@ impl<'t> Turn<'_, 't> {
                     established.handle_passing_response(ctx, no, message, response, flow);
                 }
             }),
+            User::Own(key, _) | User::Passing(key, _)
+                if self.core.calls.peek(self.owner_of(message).unwrap_or(key)).is_none() =>
+            {
+                acknowledge_late(&mut self.context(key), message, response, flow);
+            }
             User::Own(key, no) => {
                 let owner = self.owner_of(message).unwrap_or(key);
                 self.with_established(owner, |established, ctx| match owner == key {

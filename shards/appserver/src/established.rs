@@ -248,6 +248,9 @@ impl Established {
         response: &Response<'_>,
         flow: Flow,
     ) {
+        if !matches!(self.state, State::Up) {
+            return self.bridge.acknowledge_copy(ctx, message, response.status);
+        }
         let then = self.bridge.handle_response(ctx, no, message, response.status, flow);
         self.keep_moved(ctx);
         self.follow(ctx, then);
@@ -286,6 +289,9 @@ impl Established {
         response: &Response<'_>,
         flow: Flow,
     ) {
+        if !matches!(self.state, State::Up) {
+            return self.bridge.acknowledge_copy(ctx, message, response.status);
+        }
         if self.handle_join_response(ctx, no, message, response, flow)
             || self.handle_align_response(ctx, no, message, response, flow)
         {

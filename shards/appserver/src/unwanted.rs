@@ -1,14 +1,14 @@
 //! Answers that nobody wants: of a leg that was given up, or of another phone behind a proxy that forked (RFC 3261 §13.2.2.4). Each is
-//! acknowledged as often as it comes, and its dialog ended once.
+//! acknowledged as often as it comes, and its dialog ended once. So is the answer to a re-INVITE that crosses a BYE, but for the BYE.
 
 use crate::{
     call::{LegNo, Setup},
     leg::LegRequest,
     shared::{Context, User},
 };
-use agent::Way;
+use agent::{Flow, Way};
 use dialog::{Body, Dialog, Sdp};
-use sip::{Message, Method, StatusCode};
+use sip::{Message, Method, Response, StatusCode};
 use std::sync::Arc;
 use store::{EndedBy, Provider};
 
@@ -42,9 +42,7 @@ pub(crate) fn dismiss_answer(ctx: &mut Context<'_, '_>, unwanted: &Unwanted, mes
         offer.write_refusal(&mut answer);
     }
     let body = (!answer.is_empty()).then_some(Body { content_type: Body::SDP, octets: &answer });
-    let (branch, mut ack) = (ctx.core.mint.draw(), ctx.out.draft());
-    dialog.write_ack(ctx.ua(), branch, cseq, &[], body, &mut ack);
-    ctx.out.post(way, ack.into_bump_slice());
+    acknowledge(ctx, &dialog, way, cseq, body);
     if !ctx.core.dismiss(dialog.call_id(), dialog.remote_tag()) {
         return;
     }
@@ -52,6 +50,22 @@ pub(crate) fn dismiss_answer(ctx: &mut Context<'_, '_>, unwanted: &Unwanted, mes
     let written = dialog.write_request(ctx.ua(), branch, Method::Bye, &[], None, &mut bye);
     written.expect("BYE is a token");
     ctx.send_inside(User::Nobody, Method::Bye, way, unwanted.provider.as_ref(), branch, bye);
+}
+
+/// ACK for a 2xx to an INVITE inside a call that has ended meanwhile: it crossed the BYE, and is repeated until it has its ACK.
+pub(crate) fn acknowledge_late(ctx: &mut Context<'_, '_>, message: &Message<'_>, response: &Response<'_>, flow: Flow) {
+    if response.status.is_success()
+        && response.cseq.method == Method::Invite
+        && let Ok(dialog) = Dialog::uac(b"sip:unknown.invalid", message)
+    {
+        acknowledge(ctx, &dialog, Way::Flow(flow), response.cseq.number, None);
+    }
+}
+
+fn acknowledge(ctx: &mut Context<'_, '_>, dialog: &Dialog, way: Way, cseq: u32, body: Option<Body<'_>>) {
+    let (branch, mut ack) = (ctx.core.mint.draw(), ctx.out.draft());
+    dialog.write_ack(ctx.ua(), branch, cseq, &[], body, &mut ack);
+    ctx.out.post(way, ack.into_bump_slice());
 }
 
 impl Setup {
