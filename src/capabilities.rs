@@ -92,18 +92,4 @@ mod tests {
             assert!(!before.permitted.contains(CapabilitySet::SETPCAP) || status.contains("CapBnd:\t0000000000000000"));
         });
     }
-
-    #[test]
-    fn what_is_kept_is_kept() {
-        apart(|| {
-            let raw = CapabilitySet::NET_RAW;
-            if !has(raw) {
-                return;
-            }
-            keep(raw, CapabilitySet::empty()).unwrap();
-            assert!(!has(raw));
-            keep(raw, raw).unwrap();
-            assert!(has(raw) && capabilities(None).unwrap().permitted == raw);
-        });
-    }
 }

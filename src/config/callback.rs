@@ -22,8 +22,17 @@ pub struct Callback {
 }
 
 impl Callback {
-    /// Packets of a leg.
-    pub(super) const MAX_PACKETS: u8 = 10;
+    /// The most that `packets` may be. The process that sends holds itself to this and the next three, whatever it is told.
+    pub const MAX_PACKETS: u8 = 10;
+
+    /// The most that `max_packets_per_call` may be.
+    pub const MAX_PACKETS_PER_CALL: u32 = 1_000;
+
+    /// The most that `max_packets_per_destination` may be.
+    pub const MAX_PACKETS_PER_DESTINATION: u32 = 1_000_000;
+
+    /// The most that `max_packets_per_sec` may be.
+    pub const MAX_PACKETS_PER_SEC: u32 = 10_000;
 
     /// Private networks that may be listed.
     pub(super) const MAX_NETWORKS: usize = 64;
@@ -36,7 +45,7 @@ impl Default for Callback {
             networks: Vec::new(),
             packets: 3,
             max_packets_per_call: 12,
-            max_packets_per_destination: 6_000,
+            max_packets_per_destination: 600,
             max_packets_per_sec: 1_000,
         }
     }

@@ -1,6 +1,6 @@
 //! What a reload applies at once, and what waits for a restart.
 
-use super::{Config, Log};
+use super::{Callback, Config, Log};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -25,6 +25,11 @@ impl Config {
             registrar: new.registrar.clone(),
             calls: new.calls.clone(),
             dialplan: new.dialplan.clone(),
+            callback: Callback {
+                // Turned off, it ends; turned on, it needs a process that a capability is left to.
+                impersonate: self.callback.impersonate && new.callback.impersonate,
+                ..self.callback.clone()
+            },
             health: new.health.clone(),
             log: Log { level: new.log.level, ..self.log.clone() },
             ..self.clone()

@@ -225,9 +225,10 @@ fn callback(section: &mut Section<'_>, callback: &mut Callback) {
     section.flag("impersonate", &mut callback.impersonate);
     section.texts("networks", &mut callback.networks, private_network);
     section.number("packets", 1..=Callback::MAX_PACKETS, &mut callback.packets);
-    section.number("max_packets_per_call", 1..=1_000, &mut callback.max_packets_per_call);
-    section.number("max_packets_per_destination", 1..=1_000_000, &mut callback.max_packets_per_destination);
-    section.number("max_packets_per_sec", 1..=100_000, &mut callback.max_packets_per_sec);
+    section.number("max_packets_per_call", 1..=Callback::MAX_PACKETS_PER_CALL, &mut callback.max_packets_per_call);
+    let most = Callback::MAX_PACKETS_PER_DESTINATION;
+    section.number("max_packets_per_destination", 1..=most, &mut callback.max_packets_per_destination);
+    section.number("max_packets_per_sec", 1..=Callback::MAX_PACKETS_PER_SEC, &mut callback.max_packets_per_sec);
     if callback.networks.len() > Callback::MAX_NETWORKS {
         let what = format!("`networks` has {} entries", callback.networks.len());
         section.blame(&["networks"], Wrong::new(what, format!("keep at most {}", Callback::MAX_NETWORKS)));

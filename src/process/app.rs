@@ -29,7 +29,7 @@ use anyhow::{Context, bail};
 use appserver::{Place as AppPlace, Tables};
 use serde::Serialize;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -56,6 +56,7 @@ pub(super) fn run(
     config: Config,
     level: logging::Level,
     sockets: Sockets,
+    raw: Option<OwnedFd>,
     speaker: &Speaker,
     listener: Listener,
     start: Start,
@@ -86,7 +87,7 @@ pub(super) fn run(
     let (shards, wakers) = (edge.wakers().len() as u16, edge.wakers().to_vec());
     let rules = rules(&config);
     let run = u32::from_ne_bytes(switch::entropy()?);
-    let side = Arc::new(Side::start(&config, raw_socket(&start)).context("starting the threads that scripts ask")?);
+    let side = Arc::new(Side::start(&config, raw).context("starting the threads that scripts ask")?);
     let clerk_waker = Arc::new(Waker::new().context("making an eventfd")?);
     let (mut seeds, mut inlets, mut links) = (Vec::new(), Vec::new(), Vec::new());
     for (shard, (waker, stats)) in (0..).zip(wakers.iter().zip(edge.stats())) {
@@ -142,12 +143,6 @@ pub(super) fn run(
     let ended = running.join().context("a shard has failed");
     clerk.stop().context("the journal could not be closed")?;
     ended
-}
-
-/// The socket to the process that sends for callbacks.
-fn raw_socket(start: &Start) -> Option<OwnedFd> {
-    // SAFETY: the supervisor has left it to this process, and nothing has touched it yet.
-    start.raw.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// The last words of a shard's calls, in its process's directory.
@@ -233,8 +228,8 @@ impl Shared {
             ShardStatus { counters: edge.chain(link.figures.read()).collect() }
         };
         let mut shards: Vec<_> = self.shards.iter().map(shard).collect();
-        if let (Some(first), Some(raw)) = (shards.first_mut(), self.side.raw()) {
-            first.counters.extend(raw.figures());
+        if let Some(first) = shards.first_mut() {
+            first.counters.extend(self.side.figures());
         }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -312,6 +307,7 @@ impl Charge for Shared {
         let rules = rules(&changed);
         self.shards.iter().try_for_each(|shard| shard.order(Order::Rules(Box::new(rules.clone()))))?;
         self.level.set(changed.log.level);
+        self.side.follow(&changed);
         *config = changed;
         Ok(control::Reload { applies, needs_restart })
     }

@@ -82,6 +82,8 @@ fn serve(speaker: &Speaker, mut listener: Listener) -> anyhow::Result<()> {
     let level = logging::init(&config.log)?;
     // SAFETY: nothing but the channel has been opened here, and the supervisor tells descriptors of sockets only.
     let sockets = unsafe { start.sockets.clone().take() }.context("taking up the supervisor's sockets")?;
+    // SAFETY: as before.
+    let raw = start.raw.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) });
     match start.name.as_str() {
         SWITCH => {
             let mut wait = || await_journal(speaker, &mut listener);
@@ -92,7 +94,7 @@ fn serve(speaker: &Speaker, mut listener: Listener) -> anyhow::Result<()> {
             speaker.say(&ToSupervisor::Serving)?;
             switch.join()
         }
-        _ => app::run(config, level, sockets, speaker, listener, start),
+        _ => app::run(config, level, sockets, raw, speaker, listener, start),
     }
 }
 

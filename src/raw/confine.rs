@@ -160,9 +160,12 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         apart(move || {
-            if deny_files_and_tcp().unwrap() == RulesetStatus::NotEnforced {
-                return;
-            }
+            let enforced = deny_files_and_tcp().unwrap();
+            assert_ne!(
+                enforced,
+                RulesetStatus::NotEnforced,
+                "this kernel has no landlock: boot it with lsm=landlock,…"
+            );
             let denied = |result: io::Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::PermissionDenied);
             denied(std::fs::read(&old).map(drop));
             denied(std::fs::read("/proc/self/status").map(drop));

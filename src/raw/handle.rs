@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The way to the process that sends. Any thread may use it, nothing here waits, and a clone costs a count.
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ pub struct Raw(Arc<Inner>);
 struct Inner {
     socket: OwnedFd,
     policy: Policy,
+    is_off: AtomicBool,
     figures: Figures,
 }
 
@@ -47,10 +48,20 @@ impl Raw {
     /// There is no thread to be had.
     pub fn new(socket: OwnedFd, config: &Config) -> io::Result<Self> {
         let policy = Policy::new(own::interfaces(config), config.callback.networks.clone());
-        let inner = Arc::new(Inner { socket, policy, figures: Figures::default() });
+        let inner = Arc::new(Inner { socket, policy, is_off: AtomicBool::new(false), figures: Figures::default() });
         let heard = Arc::clone(&inner);
         std::thread::Builder::new().name("callback".to_owned()).spawn(move || heard.hear())?;
         Ok(Self(inner))
+    }
+
+    /// Asks for nothing any more, whoever has a clone.
+    pub fn turn_off(&self) {
+        self.0.is_off.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been turned off.
+    pub fn is_off(&self) -> bool {
+        self.0.is_off.load(Ordering::Relaxed)
     }
 
     /// What has been done, by names such as `callback.sent`.
@@ -78,7 +89,8 @@ impl Impersonator for Raw {
     }
 
     fn stop(&self, call: u128) {
-        // Where nobody listens nothing is sent, and where nobody has listened for long the last packet is a fifth of a second away.
+        // Where nobody listens nothing is sent. Where nobody has listened for long, what was asked for before this may still be sent, within
+        // its bounds and to where this call's answers said.
         let _ = self.0.say(&Order::Stop { call });
     }
 }

@@ -10,7 +10,7 @@ use super::{Settings, clock};
 use crate::capabilities;
 use crate::supervisor::Backoff;
 use anyhow::{Context, bail};
-use callback::Event;
+use callback::{Event, Policy};
 use landlock::RulesetStatus;
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -44,6 +44,7 @@ pub fn run() -> ExitCode {
 /// What the keeper has.
 struct Keeper {
     settings: Settings,
+    policy: Policy,
     clients: Vec<Client>,
     pid: Pid,
 }
@@ -54,6 +55,7 @@ fn prepare() -> anyhow::Result<(Keeper, String)> {
     let mut text = String::new();
     std::io::stdin().take(MAX_SETTINGS).read_to_string(&mut text).context("its settings")?;
     let settings: Settings = serde_json::from_str(&text).context("it is started by the switch only; its settings")?;
+    let policy = settings.policy()?;
     capabilities::keep(CapabilitySet::NET_RAW, CapabilitySet::empty())
         .context("CAP_NET_RAW has not come along, as on a file system that is mounted with nosuid")?;
     // Whoever can trace us or read a dump of us can use what we hold.
@@ -72,7 +74,7 @@ fn prepare() -> anyhow::Result<(Keeper, String)> {
     // The first look at the clock finds the kernel's page for it, by calls that are not needed again.
     clock();
     confine::allow_only(Who::Keeper)?;
-    Ok((Keeper { settings, clients, pid }, note))
+    Ok((Keeper { settings, policy, clients, pid }, note))
 }
 
 impl Keeper {
@@ -123,7 +125,7 @@ impl Keeper {
         let sets = CapabilitySets { effective: raw, permitted: raw, inheritable: CapabilitySet::empty() };
         rustix::thread::set_capabilities(None, sets)?;
         confine::allow_only(Who::Sender)?;
-        Sender::new(&self.settings, std::mem::take(&mut self.clients)).run();
+        Sender::new(&self.settings, self.policy.clone(), std::mem::take(&mut self.clients)).run();
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The process `raw`, the only one that holds CAP_NET_RAW: it sends the few packets with a foreign source that a callback's two
+//! The process `raw`, which alone, with its keeper, holds CAP_NET_RAW: it sends the few packets with a foreign source that a callback's two
 //! legs are joined by ([`callback`]).
 //!
 //! There is one when `callback.impersonate` is true, and none otherwise. [`start`] executes this program anew before the switch gives
@@ -19,16 +19,15 @@ pub use handle::Raw;
 pub use keeper::run;
 pub use start::{Started, start};
 
-use crate::config::Config;
+use crate::config::{Callback, Config};
 use crate::supervisor::Pauses;
+use anyhow::anyhow;
 use callback::{Bounds, Interface, Policy};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
-
-/// Legs that are remembered: ten minutes at some 400 a second, in 40 MiB.
-const MAX_LEGS: usize = 1 << 18;
+use store::Network;
 
 /// What the process is told at its start, as JSON on its stdin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,19 +67,19 @@ impl Settings {
         }
     }
 
-    fn policy(&self) -> Policy {
+    fn policy(&self) -> anyhow::Result<Policy> {
         let own = self.own.iter().map(|&(address, prefix)| Interface { address, prefix }).collect();
-        // They come from a configuration that has been read.
-        Policy::new(own, self.networks.iter().filter_map(|network| network.parse().ok()).collect())
+        let networks = self.networks.iter().map(|network| network.parse::<Network>());
+        let networks = networks.collect::<Result<_, _>>().map_err(|what| anyhow!("its networks: {what}"))?;
+        Ok(Policy::new(own, networks))
     }
 
     fn bounds(&self) -> Bounds {
         Bounds {
-            packets: self.packets,
-            per_call: self.max_packets_per_call,
-            per_destination: self.max_packets_per_destination,
-            per_sec: self.max_packets_per_sec,
-            legs: MAX_LEGS,
+            packets: self.packets.min(Callback::MAX_PACKETS),
+            per_call: self.max_packets_per_call.min(Callback::MAX_PACKETS_PER_CALL),
+            per_destination: self.max_packets_per_destination.min(Callback::MAX_PACKETS_PER_DESTINATION),
+            per_sec: self.max_packets_per_sec.min(Callback::MAX_PACKETS_PER_SEC),
         }
     }
 
@@ -101,4 +100,38 @@ impl Settings {
 fn clock() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use callback::{Impersonation, Media, Refusal};
+
+    #[test]
+    fn the_process_is_told_what_the_configuration_says() {
+        let text = "[callback]\nnetworks = ['10.0.0.0/8']\npackets = 2\nmax_packets_per_call = 4\n\
+                    max_packets_per_destination = 5\nmax_packets_per_sec = 6\n\
+                    [[listen]]\ntransport = 'udp'\naddress = '127.0.0.1:5060'\nadvertise = '203.0.113.1'";
+        let settings = Settings::of(&crate::config::parse("raw", text).unwrap(), Vec::new());
+        let settings: Settings = serde_json::from_str(&serde_json::to_string(&settings).unwrap()).unwrap();
+        assert_eq!(settings.bounds(), Bounds { packets: 2, per_call: 4, per_destination: 5, per_sec: 6 });
+        let policy = settings.policy().unwrap();
+        let judge = |source: &str| {
+            let media = |ip| Media::of_sdp(format!("v=0\r\nc=IN IP4 {ip}\r\nm=audio 4000 RTP/AVP 0\r\n").as_bytes());
+            let (from, to) = (media(source).unwrap(), media("198.51.100.1").unwrap());
+            policy.check(&Impersonation::new(1, "", 1, &from, &to).unwrap())
+        };
+        assert_eq!(judge("10.1.1.1"), Ok(()));
+        assert!(matches!(judge("192.168.1.1"), Err(Refusal::Private(_))));
+        assert!(matches!(judge("203.0.113.1"), Err(Refusal::Own(_))));
+    }
+
+    #[test]
+    fn it_holds_itself_to_what_a_configuration_may_say() {
+        let settings = Settings::of(&Config::default(), Vec::new());
+        let wild = Settings { packets: 255, max_packets_per_sec: u32::MAX, ..settings };
+        assert_eq!(wild.bounds().packets, Callback::MAX_PACKETS);
+        assert_eq!(wild.bounds().per_sec, Callback::MAX_PACKETS_PER_SEC);
+        assert!(Settings { networks: vec!["ten".to_owned()], ..wild }.policy().is_err());
+    }
 }

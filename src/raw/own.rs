@@ -1,7 +1,7 @@
 //! Where we are: what is never impersonated, and never sent to.
 #![expect(clippy::disallowed_methods, reason = "the edge: it reads two sysctls")]
 
-use crate::config::Config;
+use crate::config::{Config, HostPort};
 use callback::Interface;
 use std::net::IpAddr;
 
@@ -10,13 +10,19 @@ pub(super) fn interfaces(config: &Config) -> Vec<Interface> {
     let machines = pnet::datalink::interfaces().into_iter().flat_map(|interface| interface.ips);
     let machines = machines.map(|network| Interface { address: network.ip(), prefix: network.prefix() });
     let listens = config.listen.iter().map(|listen| listen.address.ip()).filter(|ip| !ip.is_unspecified());
-    let names = config.listen.iter().filter_map(|listen| {
-        let host = &listen.advertise.as_ref()?.host;
-        host.trim_matches(['[', ']']).parse::<IpAddr>().ok()
-    });
+    let names = config.listen.iter().filter_map(|listen| address(listen.advertise.as_ref()?));
     let named =
         listens.chain(names).map(|address| Interface { address, prefix: if address.is_ipv4() { 32 } else { 128 } });
     machines.chain(named).collect()
+}
+
+fn address(advertised: &HostPort) -> Option<IpAddr> {
+    advertised.host.trim_matches(['[', ']']).parse().ok()
+}
+
+/// Whether what we go by is a name, whose addresses we do not know.
+pub(super) fn is_name(advertised: &HostPort) -> bool {
+    address(advertised).is_none()
 }
 
 /// Whether the kernel lets anybody bind addresses that are not ours, by family; then that it does tells nothing.

@@ -128,8 +128,7 @@ pub(super) fn refuse(clients: &mut [Client], pause: Duration) -> bool {
 }
 
 impl<'s> Sender<'s> {
-    pub(super) fn new(settings: &'s Settings, clients: Vec<Client>) -> Self {
-        let policy = settings.policy();
+    pub(super) fn new(settings: &'s Settings, policy: Policy, clients: Vec<Client>) -> Self {
         Self { settings, clients, policy, budget: Budget::new(settings.bounds()), jobs: Vec::with_capacity(MAX_JOBS) }
     }
 
@@ -222,7 +221,8 @@ impl<'s> Sender<'s> {
                 Err(error) => failed(&error),
             };
             client.tell(&Event::Of(job.wanted.clone(), outcome));
-            job.due += Duration::from_millis(PACKET_MSECS.into());
+            // After a pause the packets are as far apart as ever.
+            job.due = now + Duration::from_millis(PACKET_MSECS.into());
             matches!(outcome, Outcome::Sent { .. }) && job.sent < job.of
         });
     }

@@ -6,17 +6,21 @@ use super::{Settings, own};
 use crate::capabilities;
 use crate::config::Config;
 use anyhow::{Context, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets, configure_capability_in_ambient_set};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 /// What must not be forgotten when the capability lacks.
 const WAY_OUT: &str = "callback.impersonate needs CAP_NET_RAW, which this process does not have: set AmbientCapabilities=CAP_NET_RAW in \
-                       the unit, run `setcap cap_net_raw+ep` on this program, or set `impersonate = false`";
+                       the unit, start it as root, or set `impersonate = false`";
+
+/// It confines itself within milliseconds.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// A process that has been started, and the switch's ends of its sockets.
 pub struct Started {
@@ -52,18 +56,21 @@ pub fn start(config: &Config, clients: usize) -> anyhow::Result<Option<Started>>
     // What it has not read it complains about.
     let _ = serde_json::to_writer(&mut stdin, &settings).map_err(io::Error::from).and_then(|()| stdin.flush());
     drop(stdin);
-    let mut said = String::new();
-    BufReader::new(process.stdout.take().expect("it is piped"))
-        .read_line(&mut said)
-        .context("the process that sends")?;
-    match said.trim_end().strip_prefix(READY) {
+    let said = first_line(process.stdout.take().expect("it is piped"))?;
+    match said.strip_prefix(READY) {
         Some("") => {}
         Some(remark) => tracing::warn!("the process that sends is confined{remark}"),
         None => {
             let _ = process.kill();
-            let _ = process.wait();
-            bail!("the process that sends cannot be confined: {}", said.trim_end());
+            let status = process.wait().context("the process that sends")?;
+            bail!("the process that sends cannot be confined: {said} ({status})");
         }
+    }
+    for listen in config.listen.iter().filter(|listen| listen.advertise.as_ref().is_some_and(own::is_name)) {
+        tracing::warn!(
+            address = %listen.address,
+            "what it advertises is a name, and callbacks' packets may seem to come from its address; advertise the address"
+        );
     }
     if own::binds_anything() != (false, false) {
         tracing::warn!("ip_nonlocal_bind is set: addresses that become ours later are not told from others");
@@ -73,6 +80,17 @@ pub fn start(config: &Config, clients: usize) -> anyhow::Result<Option<Started>>
         "impersonation is on: packets with the sources of callbacks' other legs are sent"
     );
     Ok(Some(Started { process, clients: ours }))
+}
+
+/// What it says first, or nothing if it has died or takes too long.
+fn first_line(stdout: ChildStdout) -> anyhow::Result<String> {
+    let mut fds = [PollFd::new(&stdout, PollFlags::IN)];
+    poll(&mut fds, Some(&PATIENCE)).context("waiting for the process that sends")?;
+    let mut said = String::new();
+    if !fds[0].revents().is_empty() {
+        BufReader::new(stdout).read_line(&mut said).context("hearing the process that sends")?;
+    }
+    Ok(said.trim_end().to_owned())
 }
 
 fn spawn(descriptors: Vec<RawFd>) -> anyhow::Result<Child> {
@@ -91,6 +109,11 @@ fn spawn(descriptors: Vec<RawFd>) -> anyhow::Result<Child> {
         let inheritable = sets.inheritable | CapabilitySet::NET_RAW;
         rustix::thread::set_capabilities(None, CapabilitySets { inheritable, ..sets })?;
         configure_capability_in_ambient_set(CapabilitySet::NET_RAW, true)?;
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+            // They are for the switch to heed, and are often sent to all of its processes; it ends when the switch has.
+            // SAFETY: to ignore a signal runs nothing.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
         for &descriptor in &descriptors {
             // SAFETY: whoever has called us keeps it open, and this copy of it too, until exec(2).
             let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };

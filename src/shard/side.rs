@@ -27,16 +27,25 @@ pub struct Side {
 impl Side {
     /// Starts their threads. `raw` is the socket to the process that sends for callbacks, if there is one.
     pub fn start(config: &Config, raw: Option<OwnedFd>) -> io::Result<Self> {
-        Ok(Self {
+        let side = Self {
             web: Web::start(&config.web)?,
             keys: KeyValues::start(config.database(), &config.store)?,
             raw: raw.map(|socket| Raw::new(socket, config)).transpose()?,
-        })
+        };
+        side.follow(config);
+        Ok(side)
     }
 
-    /// The way to the process that sends for callbacks; None where `callback.impersonate` is false.
-    pub fn raw(&self) -> Option<&Raw> {
-        self.raw.as_ref()
+    /// Follows a configuration that has been read again.
+    pub fn follow(&self, config: &Config) {
+        if let Some(raw) = self.raw.as_ref().filter(|_| !config.callback.impersonate) {
+            raw.turn_off();
+        }
+    }
+
+    /// What the process that sends for calls back has done, by names such as `callback.sent`.
+    pub fn figures(&self) -> impl Iterator<Item = (String, u64)> + use<> {
+        self.raw.as_ref().map(Raw::figures).into_iter().flatten()
     }
 }
 
@@ -104,7 +113,8 @@ impl SideLink {
 
     /// The way to the process that sends for calls back; None where `callback.impersonate` is false.
     pub fn impersonator(&self) -> Option<&dyn Impersonator> {
-        self.side.raw().map(|raw| raw as &dyn Impersonator)
+        let raw = self.side.raw.as_ref().filter(|raw| !raw.is_off());
+        raw.map(|raw| raw as &dyn Impersonator)
     }
 
     /// An answer that has come.

@@ -12,6 +12,7 @@ use crate::control::{
 use crate::logging;
 use crate::process::{SWITCH, ToChild};
 use anyhow::{Context, anyhow, bail};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -114,6 +115,8 @@ impl Shared {
                 && a.data_dir == b.data_dir
                 && a.processes == b.processes
                 && a.app == b.app
+                // A process that is told to be on has to be told what the one that sends was told.
+                && (a.callback == b.callback || !b.callback.impersonate)
         };
         if stays(&old, &new) {
             current.text = text;
@@ -158,9 +161,27 @@ impl Shared {
             restarts: 0,
             reasons: Vec::new(),
         };
+        let mut told = told.unwrap_or_else(absent);
+        if let Some(first) = told.shards.first_mut().filter(|_| self.config().callback.impersonate) {
+            self.add_callbacks(&mut first.counters);
+        }
         let members = lock(&self.board).iter().map(|(status, _)| status.clone()).collect::<Vec<_>>();
         let processes = std::iter::once(supervisor).chain(members).collect();
-        Status { processes, ..told.unwrap_or_else(absent) }
+        Status { processes, ..told }
+    }
+
+    /// Adds what the application servers had done by the process that sends for calls back.
+    fn add_callbacks(&self, counters: &mut BTreeMap<String, u64>) {
+        for (_, child) in self.children().iter().filter(|(name, _)| name != SWITCH) {
+            let asked = child.ask(|id| ToChild::Ask { id, request: Request::Status }, PATIENCE);
+            let told = asked.and_then(|answer| answer.into_result::<Status>().map_err(anyhow::Error::msg));
+            let shards = told.map(|status| status.shards).unwrap_or_default();
+            for (name, value) in shards.into_iter().flat_map(|shard| shard.counters) {
+                if name.starts_with("callback.") {
+                    *counters.entry(name).or_default() += value;
+                }
+            }
+        }
     }
 
     /// The calls of all application servers, with the one that has each.

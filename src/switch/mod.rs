@@ -297,6 +297,7 @@ impl Shared {
         if let Some(level) = &self.level {
             level.set(changes.config.log.level);
         }
+        self.side.follow(&changes.config);
         *config = changes.config;
         Ok(control::Reload { applies: changes.applies, needs_restart: changes.needs_restart })
     }
@@ -315,8 +316,8 @@ impl Shared {
             ShardStatus { counters: edge.chain(link.figures.read()).collect() }
         };
         let mut shards: Vec<_> = self.shards.iter().map(shard).collect();
-        if let (Some(first), Some(raw)) = (shards.first_mut(), self.side.raw()) {
-            first.counters.extend(raw.figures());
+        if let Some(first) = shards.first_mut() {
+            first.counters.extend(self.side.figures());
         }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -147,7 +147,22 @@ impl Home {
 
     /// The same, with more in its environment.
     pub fn start_with(&self, environment: &[(&str, &str)]) -> Switch<'_> {
-        let mut child = self.command(&["run"]).envs(environment.iter().copied()).spawn().unwrap();
+        let mut command = self.command(&["run"]);
+        command.envs(environment.iter().copied());
+        self.start_command(command)
+    }
+
+    /// The same by another program, which executes it.
+    pub fn start_by(&self, program: &[&str]) -> Switch<'_> {
+        let plain = self.command(&["run"]);
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(plain.get_program()).args(plain.get_args()).env_remove("RUST_LOG");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.start_command(command)
+    }
+
+    fn start_command(&self, mut command: Command) -> Switch<'_> {
+        let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let reader = {
             let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&log));

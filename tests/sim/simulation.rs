@@ -70,7 +70,7 @@ pub struct Simulation {
     audit: Audit,
     /// What the parties of calls back were to hear in each other's name, by the call's number; and which calls' packets were to stop.
     pub impersonations: BTreeMap<u128, Vec<Impersonation>>,
-    pub stopped: Vec<u128>,
+    pub stopped: Vec<(u128, Duration)>,
 }
 
 impl Simulation {
@@ -293,7 +293,7 @@ impl Simulation {
                 }
                 Order::Stop { call } => {
                     self.ladder.note(self.now, "no more such packets".to_owned());
-                    self.stopped.push(call);
+                    self.stopped.push((call, self.now));
                 }
             }
         }

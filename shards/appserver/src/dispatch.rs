@@ -263,6 +263,11 @@ impl<'t> Turn<'_, 't> {
         };
         let status = response.status;
         match user {
+            User::Own(key, _) | User::Passing(key, _)
+                if self.core.calls.peek(self.owner_of(message).unwrap_or(key)).is_none() =>
+            {
+                acknowledge_late(&mut self.context(key), message, response, flow);
+            }
             User::Leg(key, no) => self.with_call(key, |call, ctx| match call {
                 Call::Setup(setup) => {
                     setup.handle_leg_response(ctx, no, client, message, response, flow);
@@ -278,11 +283,6 @@ impl<'t> Turn<'_, 't> {
                     established.handle_passing_response(ctx, no, message, response, flow);
                 }
             }),
-            User::Own(key, _) | User::Passing(key, _)
-                if self.core.calls.peek(self.owner_of(message).unwrap_or(key)).is_none() =>
-            {
-                acknowledge_late(&mut self.context(key), message, response, flow);
-            }
             User::Own(key, no) => {
                 let owner = self.owner_of(message).unwrap_or(key);
                 self.with_established(owner, |established, ctx| match owner == key {

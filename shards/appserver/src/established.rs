@@ -151,8 +151,12 @@ impl Established {
             let status = StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST;
             return ctx.respond(asked, &NewResponse::new(status, b""));
         };
-        if matches!(request.method, Method::Invite | Method::Update) {
+        if request.method == Method::Invite || request.method == Method::Update && !asked.message.body().is_empty() {
             self.stop_impersonating(ctx);
+            if self.aligning.is_some() {
+                // One of the two is about to be offered what the other said last, which this would change (§14.2).
+                return ctx.respond(asked, &NewResponse::new(StatusCode::REQUEST_PENDING, b""));
+            }
         }
         let then = self.bridge.handle_request(ctx, side, asked, request);
         self.keep_moved(ctx);

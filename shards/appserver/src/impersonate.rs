@@ -17,12 +17,16 @@ enum Unheard {
     NoMedia(&'static str, NoMedia),
     #[error("the address of the {0} party has changed since it answered")]
     Changed(&'static str),
+    #[error(
+        "what they have answered is put right for phones behind a NAT (mangle=on), and is not what they have answered any more"
+    )]
+    Mangled,
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
 
 impl Answered {
-    /// Of both descriptions. One of a stream that is held tells no address.
+    /// Of both descriptions. One that tells no address, of a stream that is held for instance, leaves it to the next.
     pub fn of(near: &[u8], far: &[u8]) -> Self {
         Self([near, far].map(|sdp| Media::of_sdp(sdp).ok()))
     }
@@ -55,6 +59,9 @@ impl Established {
     }
 
     fn impersonations(&self, answered: Answered, said: &[Box<[u8]>; 2]) -> Result<[Impersonation; 2], Unheard> {
+        if self.bridge.mangle {
+            return Err(Unheard::Mangled);
+        }
         let (near, far) = (answered.now(Side::Near, &said[0])?, answered.now(Side::Far, &said[1])?);
         let user = self.user.as_deref().unwrap_or_default();
         let to_near = Impersonation::new(self.number, user, self.near_facts.leg, &far, &near)?;

@@ -1,16 +1,17 @@
-//! How many packets go where. A leg has its packets once; what it has had, its call, its destination and all together are counted
-//! exactly over their windows, by what is remembered of each leg.
+//! How many packets go where. A leg has its packets once; what was granted to it, to its call, to its destination and to all together is
+//! counted exactly over windows, by what is remembered of each leg. A leg's packets count when they are granted, and are sent within a fifth
+//! of a second.
 
 use crate::{Impersonation, Refusal};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-/// How long a leg is remembered; longer than a call can be set up and joined in by default.
-const LEG_MEMORY: Duration = Duration::from_secs(600);
+/// How long a leg is remembered: the window of destinations, and longer than all legs of a call take to be asked for, which one turn of
+/// its application server does.
+const MEMORY: Duration = Duration::from_secs(60);
 
-/// The windows of destinations and of all.
-const DESTINATION_WINDOW: Duration = Duration::from_secs(60);
+/// The window of all.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What is allowed.
@@ -22,10 +23,8 @@ pub struct Bounds {
     pub per_call: u32,
     /// Packets to one IPv4 address or one IPv6 network of 64 bits, in a minute.
     pub per_destination: u32,
-    /// Packets in any second.
+    /// Packets of all legs that are granted within any second. It bounds what is remembered, too.
     pub per_sec: u32,
-    /// Legs that are remembered.
-    pub legs: usize,
 }
 
 /// What has been granted.
@@ -38,8 +37,7 @@ pub struct Budget {
     calls: HashMap<u128, u32>,
     destinations: HashMap<IpAddr, u32>,
     last_second: u32,
-    /// How many of `legs` have left the two windows.
-    before_window: usize,
+    /// How many of `legs` have left the last second.
     before_second: usize,
 }
 
@@ -60,7 +58,6 @@ impl Budget {
             calls: HashMap::new(),
             destinations: HashMap::new(),
             last_second: 0,
-            before_window: 0,
             before_second: 0,
         }
     }
@@ -88,9 +85,6 @@ impl Budget {
         if is_over(Some(&self.last_second), self.bounds.per_sec) {
             return Err(Refusal::Rate);
         }
-        if self.legs.len() >= self.bounds.legs {
-            return Err(Refusal::Full);
-        }
         self.addresses.insert(key, (source, destination));
         *self.calls.entry(call).or_default() += packets;
         *self.destinations.entry(place).or_default() += packets;
@@ -107,14 +101,10 @@ impl Budget {
             self.last_second -= packets;
             self.before_second += 1;
         }
-        while let Some(leg) = self.legs.get(self.before_window).filter(|leg| is_past(leg, DESTINATION_WINDOW)) {
-            take(&mut self.destinations, leg.destination, packets);
-            self.before_window += 1;
-        }
-        while let Some(leg) = self.legs.pop_front_if(|leg| is_past(leg, LEG_MEMORY)) {
+        while let Some(leg) = self.legs.pop_front_if(|leg| is_past(leg, MEMORY)) {
             self.addresses.remove(&leg.key);
             take(&mut self.calls, leg.key.0, packets);
-            self.before_window -= 1;
+            take(&mut self.destinations, leg.destination, packets);
             self.before_second -= 1;
         }
     }

@@ -104,7 +104,8 @@ fn general_v6(ip: Ipv6Addr) -> Option<fn(End) -> Refusal> {
     }
 }
 
-/// Whether an address is taken only where the operator lists its network: those of RFC 1918, RFC 6598, RFC 4193, and what RFC 3879 and RFC 8215 say of others that are local.
+/// Whether an address is taken only where the operator lists its network: those of RFC 1918, RFC 6598 and RFC 4193, and what RFC 3879
+/// and RFC 8215 say of others that are local.
 pub fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_private() || matches!(v4.octets(), [100, 64..=127, ..]),

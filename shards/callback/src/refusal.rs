@@ -77,9 +77,6 @@ pub enum Refusal {
     /// `callback.max_packets_per_sec`.
     #[error("as many packets go out in a second as may")]
     Rate,
-    /// More legs than are remembered.
-    #[error("too many legs have had packets lately to remember another one")]
-    Full,
     /// As many orders wait for the process that sends as may.
     #[error("the process that sends has too many orders before this one")]
     Queue,
@@ -101,7 +98,7 @@ pub(crate) const ABOUT_AN_END: [fn(End) -> Refusal; 10] = [
     Refusal::Reserved,
     Refusal::LowPort,
 ];
-pub(crate) const OTHERS: [Refusal; 11] = [
+pub(crate) const OTHERS: [Refusal; 10] = [
     Refusal::Families,
     Refusal::Same,
     Refusal::NoSilence,
@@ -110,7 +107,6 @@ pub(crate) const OTHERS: [Refusal; 11] = [
     Refusal::Call,
     Refusal::Destination,
     Refusal::Rate,
-    Refusal::Full,
     Refusal::Queue,
     Refusal::Away,
 ];

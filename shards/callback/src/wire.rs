@@ -31,7 +31,7 @@ type Octets = ArrayVec<u8, MAX_OCTETS>;
 pub enum Order {
     /// Send a leg its packets.
     Impersonate(Impersonation),
-    /// Send no more of a call's: the far end has been heard, or the call is over.
+    /// Send no more of a call's: it is over, or its media may be elsewhere soon.
     Stop {
         /// The call's number.
         call: u128,

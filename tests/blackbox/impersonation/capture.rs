@@ -45,8 +45,9 @@ impl Capture {
         Self { is_over, thread }
     }
 
-    /// Ends it. Gives these fields of all datagrams to `port` as tshark reads them there as RTP, checksums checked.
-    pub fn read(self, directory: &Path, port: u16, fields: &[&str]) -> Vec<Vec<String>> {
+    /// Ends it. Gives these fields of all datagrams to `port` as tshark reads them there as RTP, checksums checked; and before them those
+    /// of SIP that `also` filters.
+    pub fn read(self, directory: &Path, port: u16, also: Option<&str>, fields: &[&str]) -> Vec<Vec<String>> {
         self.is_over.store(true, Ordering::Relaxed);
         let frames = self.thread.join().unwrap();
         // The file's header (draft-ietf-opsawg-pcap): microseconds, Ethernet.
@@ -63,8 +64,10 @@ impl Capture {
         }
         let path = directory.join("frames.pcap");
         fs::write(&path, file).unwrap();
+        let also = also.map_or_else(String::new, |also| format!(" || ({also})"));
+        let filter = format!("(udp.dstport == {port} && rtp){also}");
         let mut command = Command::new("tshark");
-        command.arg("-n").arg("-r").arg(&path).arg("-Y").arg(format!("udp.dstport == {port} && rtp"));
+        command.arg("-n").arg("-r").arg(&path).arg("-Y").arg(filter);
         command.arg("-d").arg(format!("udp.port=={port},rtp")).args(["-T", "fields", "-E", "separator=|"]);
         for checked in ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE"] {
             command.args(["-o", checked]);

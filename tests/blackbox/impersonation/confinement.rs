@@ -1,15 +1,17 @@
 //! Who may do what: one small process sends, can do nothing else, and believes nobody; all others have no capability.
 
-use super::{Family, Network, ON, PACKET, home, in_its_own_network, join, start};
-use crate::rig::{Switch, wait_until};
+use super::{A_WHILE, Family, Network, ON, PACKET, home, in_its_own_network, join, start};
+use crate::rig::{PATIENCE, Switch, wait_until};
 use callback::{End, Event, Impersonation, Media, Order, Outcome, Refusal};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::process::{Pid, Signal};
 use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Write},
     os::fd::{AsRawFd, OwnedFd},
     process::{Child, Command, Stdio},
+    thread::sleep,
 };
 
 /// CAP_NET_RAW (capability.h).
@@ -78,6 +80,7 @@ fn one_process_holds_the_capability_and_no_other_has_any() {
             let text = fs::read_to_string(home.config()).unwrap();
             home.configure(&format!("processes = \"{layout}\"\n{text}"));
             let switch = start(&network, &home);
+            assert!(!switch.log().contains("has an older landlock") && !switch.log().contains("no landlock"));
             let (raw, others): (Vec<_>, Vec<_>) =
                 processes(switch.pid()).into_iter().partition(|process| process.is_raw);
             assert_eq!(others.len(), if layout == "one" { 1 } else { 3 });
@@ -94,11 +97,14 @@ fn one_process_holds_the_capability_and_no_other_has_any() {
             }
             // The keeper has it, and not in effect.
             let [keeper, sender] = &raw[..] else { panic!("{} processes", raw.len()) };
-            keeper.assert(&[("CapEff", 0)]);
-            sender.assert(&[("CapEff", NET_RAW)]);
+            keeper.assert(&[("CapEff", 0), ("Seccomp_filters", 1)]);
+            sender.assert(&[("CapEff", NET_RAW), ("Seccomp_filters", 2)]);
             for process in [keeper, sender] {
                 process.assert(&[("CapPrm", NET_RAW), ("CapInh", 0), ("CapBnd", 0), ("CapAmb", 0)]);
                 process.assert(&[("NoNewPrivs", 1), ("Seccomp", 2), ("Threads", 1)]);
+                // A stop of all processes is for the switch to heed: HUP, INT and TERM are ignored.
+                let ignored = u64::from_str_radix(&process.threads[0]["SigIgn"], 16).unwrap();
+                assert_eq!(ignored & 0x4003, 0x4003, "{ignored:x}");
                 let kib: u64 = process.threads[0]["RssAnon"].trim_end_matches(" kB").parse().unwrap();
                 assert!(kib < 16 << 10, "{kib} KiB");
             }
@@ -124,8 +130,7 @@ fn a_sender_that_dies_is_told_and_replaced() {
         let (network, home) = (Network::new(), home(ON));
         let switch = start(&network, &home);
         let sender = raw_processes(&switch).pop().unwrap().pid;
-        rustix::process::kill_process(rustix::process::Pid::from_raw(sender).unwrap(), rustix::process::Signal::KILL)
-            .unwrap();
+        rustix::process::kill_process(Pid::from_raw(sender).unwrap(), Signal::KILL).unwrap();
         switch.wait_for_log("the process that sends has died");
         wait_until("another one is there", || {
             let raw = raw_processes(&switch);
@@ -134,6 +139,86 @@ fn a_sender_that_dies_is_told_and_replaced() {
         let joined = join(&network, &home, Family::V4);
         wait_until("both hear the other", || joined.media.iter().all(|media| media.heard() > 0));
         wait_until("both are sent all", || switch.log().matches(PACKET).count() == 6);
+    });
+}
+
+#[test]
+fn it_ends_with_the_switch_however_that_ends() {
+    in_its_own_network("impersonation::confinement::it_ends_with_the_switch_however_that_ends", || {
+        let (network, home) = (Network::new(), home(ON));
+        for kills in [true, false] {
+            let mut switch = start(&network, &home);
+            let raw = raw_processes(&switch);
+            if kills {
+                switch.kill();
+            } else {
+                home.ask(&["stop"]);
+                switch.wait(PATIENCE);
+                assert!(!switch.log().contains("ERROR"), "{}", switch.log());
+            }
+            wait_until("they have ended", || raw.iter().all(|process| !is_there(process.pid)));
+        }
+    });
+}
+
+/// Whether a process is there that has not ended, waited for or not.
+fn is_there(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn ambient_capabilities_are_enough_and_are_passed_on_to_nobody_else() {
+    in_its_own_network(
+        "impersonation::confinement::ambient_capabilities_are_enough_and_are_passed_on_to_nobody_else",
+        || {
+            let (network, home) = (Network::new(), home(ON));
+            // Root without root's rights, as a user's unit with AmbientCapabilities has it.
+            let ambient = ["setpriv", "--securebits", "+noroot,+noroot_locked"];
+            let ambient = [&ambient[..], &["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"]].concat();
+            let switch = network.switch.run(|| home.start_by(&ambient));
+            for process in processes(switch.pid()) {
+                process.assert(&[
+                    ("CapPrm", if process.is_raw { NET_RAW } else { 0 }),
+                    ("CapAmb", 0),
+                    ("NoNewPrivs", 1),
+                ]);
+            }
+            let joined = join(&network, &home, Family::V4);
+            wait_until("both hear the other", || joined.media.iter().all(|media| media.heard() > 0));
+        },
+    );
+}
+
+#[test]
+fn a_reload_turns_it_off_and_a_new_process_stays_so() {
+    in_its_own_network("impersonation::confinement::a_reload_turns_it_off_and_a_new_process_stays_so", || {
+        let (network, home) = (Network::new(), home(ON));
+        let switch = start(&network, &home);
+        drop(join(&network, &home, Family::V4));
+        wait_until("both are sent all", || switch.log().matches(PACKET).count() == 6);
+        assert_eq!(home.ask_json(&["status"])["shards"][0]["counters"]["callback.sent"], 6);
+        let text = fs::read_to_string(home.config()).unwrap();
+        home.configure(&text.replace("impersonate = true", "impersonate = false"));
+        let told = home.ask(&["reload"]);
+        assert!(told.contains("callback.impersonate"), "{told}");
+        for restarts in [false, true] {
+            if restarts {
+                home.ask(&["restart", "stable"]);
+                // The one before may still be asked for a moment, and refuses.
+                wait_until("the new process is asked", || {
+                    home.run(&["callback", "alice@example.com", "nobody", "nobody"], "").status.success()
+                });
+            }
+            let joined = join(&network, &home, Family::V4);
+            wait_until("they are joined", || {
+                let outcome = format!("call={} outcome=\"both parties are joined\"", joined.number);
+                switch.log().contains(&outcome)
+            });
+            sleep(A_WHILE);
+            assert_eq!(joined.media.each_ref().map(|media| media.heard()), [0, 0]);
+        }
+        assert_eq!(switch.log().matches(PACKET).count(), 6);
     });
 }
 
@@ -171,7 +256,7 @@ impl Raw {
         let settings = serde_json::json!({
             "clients": [theirs.as_raw_fd()], "packets": 3, "max_packets_per_call": 12,
             "max_packets_per_destination": 100, "max_packets_per_sec": 100, "networks": [], "own": [],
-            "binds_anything": [false, false], "restart_min_msecs": 100, "restart_max_secs": 1, "steady_secs": 1,
+            "binds_anything": [false, false], "restart_min_msecs": 5000, "restart_max_secs": 10, "steady_secs": 1,
         });
         write!(process.stdin.take().unwrap(), "{settings}").unwrap();
         let mut said = String::new();
@@ -182,6 +267,10 @@ impl Raw {
 
     fn ask(&self, octets: &[u8]) -> Event {
         send(&self.socket, octets, SendFlags::empty()).unwrap();
+        self.hear()
+    }
+
+    fn hear(&self) -> Event {
         let mut event = [0; 300];
         let (_, length) = recv(&self.socket, &mut event, RecvFlags::empty()).unwrap();
         Event::decode(&event[..length]).unwrap()
@@ -236,5 +325,33 @@ fn the_process_judges_again_and_believes_no_message() {
             }
         };
         assert_eq!(again, Event::Of(sent, Outcome::Refused(Refusal::Again)));
+    });
+}
+
+#[test]
+fn an_order_to_stop_ends_a_calls_packets_and_what_is_asked_of_nobody_is_refused() {
+    let name =
+        "impersonation::confinement::an_order_to_stop_ends_a_calls_packets_and_what_is_asked_of_nobody_is_refused";
+    in_its_own_network(name, || {
+        let network = Network::new();
+        let raw = network.switch.run(Raw::start);
+        let wanted = wanted(1, ("198.51.100.2", 40_000), ("203.0.113.2", 40_000));
+        let begun = raw.ask(&Order::Impersonate(wanted.clone()).encode());
+        assert_eq!(begun, Event::Of(wanted.clone(), Outcome::Sent { number: 1, of: 3 }));
+        let sent = match raw.ask(&Order::Stop { call: wanted.call() }.encode()) {
+            Event::Of(_, Outcome::Sent { number, .. }) => match raw.hear() {
+                Event::Of(_, Outcome::Stopped { sent }) if sent == number => sent,
+                other => panic!("{other:?}"),
+            },
+            Event::Of(_, Outcome::Stopped { sent }) => sent,
+            other => panic!("{other:?}"),
+        };
+        assert!(sent < 3, "{sent}");
+
+        let sender = processes(raw.process.id() as i32).pop().unwrap().pid;
+        rustix::process::kill_process(Pid::from_raw(sender).unwrap(), Signal::KILL).unwrap();
+        assert!(matches!(raw.hear(), Event::Died { status: 137, .. }));
+        // While nobody is there, and not later.
+        raw.refuses(&wanted, Refusal::Away);
     });
 }
