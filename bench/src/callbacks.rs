@@ -27,6 +27,8 @@ const SECONDS: Range<u32> = 90..CALLEES;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// From the first call back until they are as many as they will be, beyond the time that one lasts.
 const RISE: Duration = Duration::from_millis(500);
+/// Packets that the two parties of a call back are sent together.
+const PACKETS: u64 = 6;
 /// Where the media of `--impersonate` go.
 const DUMMY: &str = "dummy0";
 
@@ -70,6 +72,8 @@ pub struct Done {
     pub completed: u64,
     /// Why the others were not: what came, and in place of what.
     pub incomplete: BTreeMap<String, u64>,
+    /// Packets that the parties were sent in each other's name; None where that is off.
+    pub packets: Option<u64>,
     /// From the instant one was due until its parties were joined, with nothing else to do: p99.
     pub joining_p99_us: f64,
     /// The CPU time of all of the switch's processes for each, with nothing else to do.
@@ -90,7 +94,9 @@ pub struct Report {
 impl Report {
     /// Whether every call back was completed and every other request too.
     pub fn is_complete(&self) -> bool {
-        self.done.iter().all(|done| done.completed == done.asked) && self.lines.iter().all(|line| line.failed == 0)
+        let has_all = |done: &Done| done.packets.is_none_or(|packets| packets == PACKETS * done.joined);
+        self.done.iter().all(|done| done.completed == done.asked && has_all(done))
+            && self.lines.iter().all(|line| line.failed == 0)
     }
 }
 
@@ -131,6 +137,8 @@ fn try_placement(callbacks: &Callbacks, placement: Placement) -> Result<(Vec<Lin
     calls::await_service(&asks, &parties)?;
     measure(callbacks, &running, &phone, &mut || Ok(()))?; // Touches what is allocated once.
     calls::run(&asks, &parties)?;
+    let packets_sent = || callbacks.impersonates.then(|| switch.counter(dir.path(), "callback.sent")).transpose();
+    let packets_before = packets_sent()?;
 
     let whole = callbacks.hold + RISE + 2 * callbacks.time;
     let loaded = Calls { count: count(callbacks.rate, whole), pid: None, ..asks.clone() };
@@ -143,6 +151,7 @@ fn try_placement(callbacks: &Callbacks, placement: Placement) -> Result<(Vec<Lin
         beside.push(measure(callbacks, &running, &phone, &mut || under_way.turn().map(drop))?);
         outcomes.push(under_way.finish()?);
     }
+    let packets = packets_sent()?.zip(packets_before).map(|(all, before)| all - before);
     running.stop(Signal::TERM)?;
 
     let mut done = Done {
@@ -151,6 +160,7 @@ fn try_placement(callbacks: &Callbacks, placement: Placement) -> Result<(Vec<Lin
         joined: 0,
         completed: 0,
         incomplete: BTreeMap::new(),
+        packets,
         joining_p99_us: beside::median(alone.iter().map(|outcome| outcome.answering.p99_us).collect()),
         cpu_us: beside::median(alone.iter().filter_map(|outcome| Some(outcome.cpu?.total_us)).collect()),
     };
@@ -175,7 +185,8 @@ fn scene(callbacks: &Callbacks, placement: Placement) -> Scene {
         Placement::Separate => Scene::separate(callbacks.app_core),
     };
     if callbacks.impersonates {
-        scene.tables += "\n[callback]\nimpersonate = true\nmax_packets_per_sec = 100000\n";
+        scene.tables +=
+            "\n[callback]\nimpersonate = true\nmax_packets_per_sec = 10000\nmax_packets_per_destination = 100000\n";
     }
     scene.with_plan("call back", "caller", PLAN)
 }
@@ -228,6 +239,9 @@ impl fmt::Display for Report {
             writeln!(f, "| {placement} | {asked} | {joined} | {completed} | {joining_p99_us:.0} | {cpu_us:.0} |")?;
         }
         for done in &self.done {
+            if let Some(packets) = done.packets {
+                writeln!(f, "packets {}: {packets} of {}", done.placement, PACKETS * done.joined)?;
+            }
             for (what, count) in &done.incomplete {
                 writeln!(f, "incomplete {}: {what}: {count}", done.placement)?;
             }

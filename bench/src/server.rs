@@ -174,12 +174,23 @@ impl Ringswitch {
 
     /// The legs of calls whose records are in the database, by Call-ID: whether they were answered.
     pub fn records(&self, dir: &Path) -> Result<HashMap<String, bool>> {
-        let mut command = Command::new(&self.program);
-        command.args(["cdr", "--json", "--limit", "100000", "--config"]).arg(dir.join("ringswitch.toml"));
-        let output = command.stderr(Stdio::inherit()).output()?;
-        ensure!(output.status.success(), "`ringswitch cdr` ended with {}", output.status);
-        let records: Vec<Record> = serde_json::from_slice(&output.stdout)?;
+        let records: Vec<Record> = self.ask(dir, &["cdr", "--limit", "100000"])?;
         Ok(records.into_iter().map(|record| (record.call_id, record.answered_at.is_some())).collect())
+    }
+
+    /// A counter of all shards of a switch that runs.
+    pub fn counter(&self, dir: &Path, name: &str) -> Result<u64> {
+        let status: Status = self.ask(dir, &["status"])?;
+        Ok(status.shards.iter().filter_map(|shard| shard.counters.get(name)).sum())
+    }
+
+    /// What a command of the switch's own prints as JSON.
+    fn ask<T: serde::de::DeserializeOwned>(&self, dir: &Path, arguments: &[&str]) -> Result<T> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).args(["--json", "--config"]).arg(dir.join("ringswitch.toml"));
+        let output = command.stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "`ringswitch {}` ended with {}", arguments.join(" "), output.status);
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 }
 
@@ -188,6 +199,17 @@ impl Ringswitch {
 struct Record {
     call_id: String,
     answered_at: Option<i64>,
+}
+
+/// What the bench reads of a status.
+#[derive(Deserialize)]
+struct Status {
+    shards: Vec<Shard>,
+}
+
+#[derive(Deserialize)]
+struct Shard {
+    counters: HashMap<String, u64>,
 }
 
 impl Server for Ringswitch {

@@ -4,7 +4,8 @@
 //! small of shards that run scripts, while proxy and registrar want some. It is those threads' alone: others wait for a clerk,
 //! and it computes no scripts.
 //!
-//! Who runs may finish the slice that it has been granted, so the slices of all our threads are the shortest that there are. But who
+//! Who runs may finish the slice that it has been granted, unless a thread with a shorter one wakes (kernel 6.12 or later). So the slices
+//! of our threads are the shortest that there are, and those of threads that stand back are longer than these. But who
 //! has just had more than his part is not let in before the next tick (4 ms at 250 Hz), and a clerk that
 //! sleeps and wakes for each commit often has. So a shard whose scripts compute without a pause offers the processor after each of
 //! their slices ([`offer`]).
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 /// The shortest slice that the kernel grants (sched(7): it takes 0.1 to 100 ms).
 const SHORTEST_SLICE: Duration = Duration::from_micros(100);
+
+/// The slice of those that stand back: longer, so that the others need not wait for its end.
+const LONGER_SLICE: Duration = Duration::from_micros(400);
 
 /// The first version of what sched_setattr(2) reads.
 #[repr(C)]
@@ -32,19 +36,20 @@ struct Attributes {
 /// are.
 pub(crate) fn be_let_in(nice: u8) {
     let own = rustix::process::getpriority_process(None).map_err(std::io::Error::from);
-    if let Err(error) = own.and_then(|own| take((own + i32::from(nice)).min(19))) {
+    let slice = if nice > 0 { LONGER_SLICE } else { SHORTEST_SLICE };
+    if let Err(error) = own.and_then(|own| take((own + i32::from(nice)).min(19), slice)) {
         tracing::warn!(%error, "a thread may have to wait for the processor: sched_setattr(2) fails");
     }
 }
 
-fn take(nice: i32) -> std::io::Result<()> {
+fn take(nice: i32, slice: Duration) -> std::io::Result<()> {
     let attributes = Attributes {
         size: size_of::<Attributes>() as u32,
         policy: libc::SCHED_OTHER as u32,
         flags: 0,
         nice,
         priority: 0,
-        runtime: SHORTEST_SLICE.as_nanos() as u64,
+        runtime: slice.as_nanos() as u64,
         deadline: 0,
         period: 0,
     };
@@ -75,14 +80,18 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_stands_back_with_the_shortest_slices_and_those_that_it_starts_too() {
+    fn a_thread_is_let_in_or_stands_back_and_those_that_it_starts_too() {
         std::thread::Builder::new()
             .spawn(|| {
                 let (before, _) = granted();
+                be_let_in(0);
+                let (nice, shortest) = granted();
+                assert_eq!(nice, before);
+                assert!([0, SHORTEST_SLICE.as_nanos() as u64].contains(&shortest), "{shortest} ns");
                 be_let_in(7);
                 let (nice, slice) = granted();
                 assert_eq!(nice, (before + 7).min(19));
-                assert!([0, SHORTEST_SLICE.as_nanos() as u64].contains(&slice), "{slice} ns");
+                assert!([0, LONGER_SLICE.as_nanos() as u64].contains(&slice), "{slice} ns");
                 let child = std::thread::Builder::new().spawn(granted).unwrap();
                 assert_eq!(child.join().unwrap(), (nice, slice));
             })
