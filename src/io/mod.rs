@@ -7,6 +7,7 @@
 //!
 //! Nothing here reads a SIP message beyond its frame in a stream, and nothing here waits except the one enter of a turn.
 
+mod child;
 mod edge;
 mod journal;
 mod mapped;
@@ -25,6 +26,7 @@ mod udp;
 mod waker;
 mod window;
 
+pub(crate) use child::{follow_parent, ignore_stops};
 pub use edge::{Edge, Running, Stopper};
 pub use journal::{Batch, JournalInlet, JournalLink, journal};
 pub use mapped::Mapped;

@@ -5,13 +5,13 @@ use super::keeper::READY;
 use super::{Settings, own};
 use crate::capabilities;
 use crate::config::Config;
+use crate::io::{follow_parent, ignore_stops};
 use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets, configure_capability_in_ambient_set};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
@@ -100,25 +100,14 @@ fn spawn(descriptors: Vec<RawFd>) -> anyhow::Result<Child> {
     command.arg("raw").env_clear().process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
     let switch = rustix::process::getpid();
     let prepare = move || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        if rustix::process::getppid() != Some(switch) {
-            return Err(io::ErrorKind::Other.into());
-        }
+        follow_parent(switch, &descriptors)?;
+        // They are often sent to all processes of the switch, and are for that to heed.
+        ignore_stops();
         // Through exec(2) go the capabilities of root, of the program's file, and the ambient ones (capabilities(7)).
         let sets = rustix::thread::capabilities(None)?;
         let inheritable = sets.inheritable | CapabilitySet::NET_RAW;
         rustix::thread::set_capabilities(None, CapabilitySets { inheritable, ..sets })?;
         configure_capability_in_ambient_set(CapabilitySet::NET_RAW, true)?;
-        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
-            // They are for the switch to heed, and are often sent to all of its processes; it ends when the switch has.
-            // SAFETY: to ignore a signal runs nothing.
-            unsafe { libc::signal(signal, libc::SIG_IGN) };
-        }
-        for &descriptor in &descriptors {
-            // SAFETY: whoever has called us keeps it open, and this copy of it too, until exec(2).
-            let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
-            rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
-        }
         Ok(())
     };
     // SAFETY: between fork and exec the closure makes system calls only; it allocates nothing and takes no lock.

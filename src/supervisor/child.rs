@@ -4,6 +4,7 @@
 use super::Event;
 use crate::config::LogFormat;
 use crate::control::Answer;
+use crate::io::follow_parent;
 use crate::process::channel::{self, Listener, Speaker};
 use crate::process::{Start, ToChild, ToSupervisor};
 use anyhow::{Context, anyhow};
@@ -12,7 +13,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -75,21 +76,12 @@ impl Child {
         let supervisor = rustix::process::getpid();
         let cores = cpu_set(&spec.cores);
         let prepare = move || {
-            // The process before the fork was the supervisor; if that has ended since, nobody will end this one.
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            if rustix::process::getppid() != Some(supervisor) {
-                return Err(io::ErrorKind::Other.into());
-            }
+            follow_parent(supervisor, &inherited)?;
             rustix::thread::set_no_new_privs(true)?;
             // A core dump would hold what nobody may read.
             setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
             if let Some(cores) = &cores {
                 sched_setaffinity(None, cores)?;
-            }
-            for &descriptor in &inherited {
-                // SAFETY: the supervisor keeps it open, and this copy of it too, until exec(2).
-                let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
-                rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
             }
             Ok(())
         };

@@ -102,6 +102,11 @@ fn one_process_holds_the_capability_and_no_other_has_any() {
             for process in [keeper, sender] {
                 process.assert(&[("CapPrm", NET_RAW), ("CapInh", 0), ("CapBnd", 0), ("CapAmb", 0)]);
                 process.assert(&[("NoNewPrivs", 1), ("Seccomp", 2), ("Threads", 1)]);
+                for descriptor in fs::read_dir(format!("/proc/{}/fd", process.pid)).unwrap().flatten() {
+                    let file = fs::read_link(descriptor.path()).unwrap_or_default();
+                    let file = file.to_string_lossy();
+                    assert!(["socket:", "pipe:", "/dev/null"].iter().any(|kind| file.starts_with(kind)), "{file}");
+                }
                 // A stop of all processes is for the switch to heed: HUP, INT and TERM are ignored.
                 let ignored = u64::from_str_radix(&process.threads[0]["SigIgn"], 16).unwrap();
                 assert_eq!(ignored & 0x4003, 0x4003, "{ignored:x}");
