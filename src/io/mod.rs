@@ -8,6 +8,7 @@
 //! Nothing here reads a SIP message beyond its frame in a stream, and nothing here waits except the one enter of a turn.
 
 mod child;
+mod clock;
 mod edge;
 mod journal;
 mod mapped;
@@ -27,6 +28,7 @@ mod waker;
 mod window;
 
 pub(crate) use child::{follow_parent, ignore_stops};
+pub(crate) use clock::clock;
 pub use edge::{Edge, Running, Stopper};
 pub use journal::{Batch, JournalInlet, JournalLink, journal};
 pub use mapped::Mapped;

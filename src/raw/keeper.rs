@@ -4,10 +4,11 @@
 //! sender is, but for the calls that make one. While there is none it refuses orders, so that none waits and is carried out late.
 #![expect(clippy::disallowed_methods, reason = "the edge: it draws the chance of a pause")]
 
+use super::Settings;
 use super::confine::{self, Who};
 use super::sender::{Client, Sender, refuse};
-use super::{Settings, clock};
 use crate::capabilities;
+use crate::io::clock;
 use crate::supervisor::Backoff;
 use anyhow::{Context, bail};
 use callback::{Event, Policy};

@@ -96,12 +96,6 @@ impl Settings {
     }
 }
 
-/// The kernel's monotonic clock.
-fn clock() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,8 @@
 //! ends. Its socket takes the foreign address by IP_TRANSPARENT and is closed with the last packet.
 #![expect(clippy::disallowed_methods, reason = "the edge: a stream of RTP begins at random")]
 
-use super::{Settings, clock};
+use super::Settings;
+use crate::io::clock;
 use callback::{Budget, End, Event, Impersonation, MAX_OCTETS, Order, Outcome, PACKET_MSECS, Policy, Refusal, Rtp};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;

@@ -21,7 +21,7 @@ use crate::{
     config::{self, Config},
     control::{self, Answer, ControlHandler, ControlServer, JournalStatus, Request, ShardStatus, Status},
     figures::Figures,
-    io::{self, Edge, Running, Sockets, Waker},
+    io::{self, Edge, Running, Sockets, Waker, clock},
     logging,
     process::{AppPlace, Charge},
     proxy, raw,
@@ -39,7 +39,7 @@ use signal_hook::{
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use store::{Accounts, Binding, Bindings, KeptCall, Plans, Providers, Record};
 
@@ -457,12 +457,6 @@ pub(crate) fn app_seat(
 /// Whether an application server shares the shards of proxy and registrar.
 fn is_here(config: &Config, app: &config::App) -> bool {
     app.uri.is_none() && config.processes == config::Processes::One
-}
-
-/// The kernel's monotonic clock.
-fn clock() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 #[cfg(test)]
