@@ -1,4 +1,4 @@
-//! The side-by-side run: floor and switch in turn, every figure the median of several repetitions.
+//! The side-by-side run: floor, switch and rival in turn, every figure the median of several repetitions.
 //!
 //! Each workload is measured twice: *paced*, at one rate for all, and *full*, at the highest rate that the server itself
 //! sustains. A paced figure shows what wake-ups cost, a full one what the work costs.
@@ -79,6 +79,8 @@ pub struct Row {
     pub cpu: CpuPerMessage,
     /// That total, as a multiple of the floor's for the OPTIONS at the same pace.
     pub of_floor: f64,
+    /// That total, as a multiple of the rival's for the same work at the same pace; None without a rival, and for the rival.
+    pub of_rival: Option<f64>,
     /// The median latency.
     pub p50_us: f64,
     /// The latency of 99 %.
@@ -140,8 +142,15 @@ pub struct Comparison {
     pub restarts: Vec<Restart>,
 }
 
-/// Runs `floor` and then `server` through the plan, and calls through each of `callees`.
-pub fn run(plan: &Plan, floor: &dyn Server, server: &dyn Server, callees: &[&dyn Server]) -> Result<Comparison> {
+/// Runs `floor`, then `server` and then its `rival` through the plan, and calls through each of `callees`. The rival keeps its bindings in memory,
+/// and is not restarted.
+pub fn run(
+    plan: &Plan,
+    floor: &dyn Server,
+    server: &dyn Server,
+    rival: Option<&dyn Server>,
+    callees: &[&dyn Server],
+) -> Result<Comparison> {
     ensure!(plan.repetitions > 0, "a comparison has repetitions");
     mmsg::pin(plan.cores.generator)?;
     let mut bench =
@@ -150,15 +159,17 @@ pub fn run(plan: &Plan, floor: &dyn Server, server: &dyn Server, callees: &[&dyn
         bench.forward(floor)?;
         if !plan.aors.is_empty() {
             bench.forward(server)?;
+            rival.map(|rival| bench.forward(rival)).transpose()?;
         }
         for &aors in &plan.aors {
-            bench.register(server, aors)?;
+            bench.register(server, aors, plan.aors.last() == Some(&aors))?;
+            rival.map(|rival| bench.register(rival, aors, false)).transpose()?;
         }
         for &server in callees {
             bench.call(server)?;
         }
     }
-    bench.conclude(floor)
+    bench.conclude(floor, rival)
 }
 
 struct Sample {
@@ -212,7 +223,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn register(&mut self, server: &dyn Server, count: u32) -> Result<()> {
+    fn register(&mut self, server: &dyn Server, count: u32, restarts: bool) -> Result<()> {
         let dir = tempfile::tempdir_in(&self.plan.dir)?;
         let place = self.place(dir.path())?;
         let running = Running::start(server, &place, &self.sink, Probe::Forwards)?;
@@ -240,7 +251,7 @@ impl Bench<'_> {
         let load = self.load(&running, lookup, &shuffled);
         self.paced_and_full("lookup OPTIONS 462 B", Some(count), server, load)?;
 
-        if self.plan.aors.last() != Some(&count) {
+        if !restarts {
             running.stop(Signal::TERM)?;
             return Ok(());
         }
@@ -372,7 +383,7 @@ impl Bench<'_> {
         Ok(Place { listen, sink, cores: Some(self.plan.cores), dir })
     }
 
-    fn conclude(self, floor: &dyn Server) -> Result<Comparison> {
+    fn conclude(self, floor: &dyn Server, rival: Option<&dyn Server>) -> Result<Comparison> {
         let mut rows: Vec<Row> = Vec::new();
         for first in &self.samples {
             let same = |one: &&Sample| {
@@ -396,6 +407,7 @@ impl Bench<'_> {
                     total_us: median_of(&|it| it.cpu.total_us),
                 },
                 of_floor: 0.0,
+                of_rival: None,
                 p50_us: median_of(&|it| it.latency.p50_us),
                 p99_us: median_of(&|it| it.latency.p99_us),
                 loss: median_of(&|it| it.loss),
@@ -415,6 +427,9 @@ impl Bench<'_> {
             let floor = of(Some(&row.work)).or(of(None)).map_or(f64::NAN, |(_, _, floor)| floor * pairs);
             row.of_floor = row.cpu.total_us / floor;
         }
+        if let Some(rival) = rival {
+            hold_against(&mut rows, &rival.name());
+        }
         Ok(Comparison {
             machine: machine(),
             repetitions: self.plan.repetitions,
@@ -422,6 +437,15 @@ impl Bench<'_> {
             bindings: self.bindings,
             restarts: self.restarts,
         })
+    }
+}
+
+/// Tells each row but the rival's own what multiple of its CPU time it is, where both do the same work.
+fn hold_against(rows: &mut [Row], rival: &str) {
+    let its: Vec<Row> = rows.iter().filter(|row| row.server == rival).cloned().collect();
+    for row in rows.iter_mut().filter(|row| row.server != rival) {
+        let same = |its: &&Row| (&its.work, its.aors, its.pace) == (&row.work, row.aors, row.pace);
+        row.of_rival = its.iter().find(same).map(|its| row.cpu.total_us / its.cpu.total_us);
     }
 }
 
@@ -449,16 +473,17 @@ impl fmt::Display for Comparison {
         writeln!(f, "{}; medians of {}.\n", self.machine, self.repetitions)?;
         writeln!(
             f,
-            "| work | AORs | pace | server | messages/s | user µs | system µs | CPU µs | × floor | p50 µs | p99 µs | loss % |"
+            "| work | AORs | pace | server | messages/s | user µs | system µs | CPU µs | × floor | × rival | p50 µs | p99 µs | loss % |"
         )?;
-        writeln!(f, "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: |")?;
+        writeln!(f, "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |")?;
         for row in &self.rows {
             let aors = row.aors.map(|aors| aors.to_string()).unwrap_or_default();
             let pace = if row.pace == Pace::Paced { "paced" } else { "full" };
+            let of_rival = row.of_rival.map(|of_rival| format!("{of_rival:.2}")).unwrap_or_default();
             let CpuPerMessage { user_us, system_us, total_us } = row.cpu;
             writeln!(
                 f,
-                "| {} | {aors} | {pace} | {} | {:.0} | {user_us:.2} | {system_us:.2} | {total_us:.2} | {:.2} | {:.0} | {:.0} | {:.3} |",
+                "| {} | {aors} | {pace} | {} | {:.0} | {user_us:.2} | {system_us:.2} | {total_us:.2} | {:.2} | {of_rival} | {:.0} | {:.0} | {:.3} |",
                 row.work,
                 row.server,
                 row.rate,
@@ -494,5 +519,31 @@ mod tests {
     fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
         assert_eq!(median(vec![4.0, 1.0, 3.0]), 3.0);
         assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
+    }
+
+    #[test]
+    fn a_row_is_held_against_the_rivals_of_the_same_work_and_pace() {
+        let row = |server: &str, aors, pace, total_us| Row {
+            work: "lookup".into(),
+            aors,
+            pace,
+            server: server.into(),
+            rate: 1.0,
+            cpu: CpuPerMessage { total_us, ..CpuPerMessage::default() },
+            of_floor: 1.0,
+            of_rival: None,
+            p50_us: 1.0,
+            p99_us: 1.0,
+            loss: 0.0,
+        };
+        let (few, many) = (Some(1), Some(2));
+        let mut rows = [
+            row("ours", few, Pace::Full, 3.0),
+            row("theirs", few, Pace::Full, 12.0),
+            row("theirs", few, Pace::Paced, 6.0),
+            row("ours", many, Pace::Full, 3.0),
+        ];
+        hold_against(&mut rows, "theirs");
+        assert_eq!(rows.map(|row| row.of_rival), [Some(0.25), None, None, None]);
     }
 }

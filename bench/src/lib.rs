@@ -19,5 +19,6 @@ pub mod load;
 pub mod message;
 pub mod mmsg;
 pub mod process;
+pub mod rival;
 pub mod server;
 pub mod waiting;

@@ -20,6 +20,7 @@ use bench::{
     message::Method,
     mmsg,
     process::Cpu,
+    rival::Kamailio,
     server::{Cores, Floor, Place, Probe, Ringswitch, Running, Scene, Server, free_port},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -143,8 +144,18 @@ struct FloorArgs {
     seconds: u64,
 }
 
+/// Who the switch may be held against.
+#[derive(Clone, Copy, ValueEnum)]
+enum Rival {
+    /// Kamailio with its allocator `fm`.
+    Kamailio,
+}
+
 #[derive(Args)]
 struct CompareArgs {
+    /// Another server that runs the same, but for restarts and calls.
+    #[arg(long, value_enum)]
+    rival: Option<Rival>,
     /// The switch.
     #[arg(long, default_value = "target/release/ringswitch")]
     switch: PathBuf,
@@ -299,8 +310,13 @@ fn run_compare(args: &CompareArgs) -> Result<()> {
     let switch = |scene| Ringswitch { program: program.clone(), scene };
     let with_plan = Scene::one().with_plan("one dial", "caller", compare::ONE_DIAL);
     let callees = [switch(Scene::one()), switch(with_plan)];
-    let comparison =
-        compare::run(&plan, &floor, &switch(Scene::proxy()), &callees.each_ref().map(|it| it as &dyn Server))?;
+    let rival = match args.rival {
+        Some(Rival::Kamailio) => Some(Kamailio::find()?),
+        None => None,
+    };
+    let rival = rival.as_ref().map(|it| it as &dyn Server);
+    let callees = callees.each_ref().map(|it| it as &dyn Server);
+    let comparison = compare::run(&plan, &floor, &switch(Scene::proxy()), rival, &callees)?;
     print!("{comparison}");
     if let Some(file) = &args.json {
         fs::write(file, serde_json::to_vec_pretty(&comparison)?)

@@ -1,0 +1,46 @@
+//! Kamailio, which the switch is held against.
+
+use std::{fs, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::server::{Place, Server};
+
+/// Its configuration.
+const CONFIG: &str = include_str!("../kamailio.cfg");
+/// Its shared memory, which holds the bindings: more than a million of them take.
+const SHARED_MB: u32 = 4096;
+/// The memory of each of its processes.
+const PRIVATE_MB: u32 = 64;
+
+/// Kamailio with one worker and the allocator `fm`.
+#[derive(Clone, Copy, Debug)]
+pub struct Kamailio;
+
+impl Kamailio {
+    /// Looks whether it is there.
+    pub fn find() -> Result<Self> {
+        match Command::new("kamailio").arg("-v").output() {
+            Ok(output) if output.status.success() => Ok(Self),
+            _ => bail!("there is no `kamailio` on the PATH: `apt-get install kamailio` installs it on Debian"),
+        }
+    }
+}
+
+impl Server for Kamailio {
+    fn name(&self) -> String {
+        "kamailio (fm)".into()
+    }
+
+    fn command(&self, place: &Place) -> Result<Command> {
+        let config = place.dir.join("kamailio.cfg");
+        fs::write(&config, CONFIG)?;
+        let mut command = Command::new("kamailio");
+        // -DD: in the foreground, with its workers; -E: to stderr.
+        command.args(["-DD", "-E", "-x", "fm", "-X", "fm", "-n", "1"]);
+        command.args(["-m", &SHARED_MB.to_string(), "-M", &PRIVATE_MB.to_string()]);
+        command.args(["-l", &format!("udp:127.0.0.1:{}", place.listen)]);
+        command.arg("-f").arg(config).arg("-Y").arg(place.dir).arg("-w").arg(place.dir);
+        Ok(command)
+    }
+}
