@@ -2,12 +2,16 @@
 //! either.
 
 use crate::{
-    bridge::Side, call::Why, established::Established, impersonate::Answered, inside::described, refresh::after_glare,
-    shared::Context,
+    bridge::Side,
+    call::Why,
+    established::Established,
+    impersonate::Answered,
+    inside::described,
+    refresh::after_glare,
+    shared::{Context, Heard},
 };
-use agent::Flow;
 use dialog::{Body, Sdp};
-use sip::{Message, Response, StatusCode};
+use sip::StatusCode;
 use std::time::Duration;
 use store::EndedBy;
 
@@ -106,23 +110,17 @@ impl Established {
     }
 
     /// Takes the response to a re-INVITE that tells one party what the other said. False if it is another request's.
-    pub fn handle_align_response(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        no: u16,
-        message: &Message<'_>,
-        response: &Response<'_>,
-        flow: Flow,
-    ) -> bool {
+    pub fn handle_align_response(&mut self, ctx: &mut Context<'_, '_>, no: u16, heard: Heard<'_>) -> bool {
         let aligns = self.aligns(no);
-        if aligns && !response.status.is_provisional() {
-            self.take_aligned(ctx, message, response, flow);
+        if aligns && !heard.response.status.is_provisional() {
+            self.take_aligned(ctx, heard);
         }
         aligns
     }
 
     /// Takes the final one.
-    fn take_aligned(&mut self, ctx: &mut Context<'_, '_>, message: &Message<'_>, response: &Response<'_>, flow: Flow) {
+    fn take_aligned(&mut self, ctx: &mut Context<'_, '_>, heard: Heard<'_>) {
+        let Heard { message, response, flow } = heard;
         let (Some(aligning), status) = (&mut self.aligning, response.status) else { return };
         let to = aligning.to;
         self.bridge.end_mut(to).inviting = None;

@@ -15,26 +15,19 @@ use crate::{
     origin::Origin,
     reliable::{KeptBody, Reliability},
     ring::Todo,
-    shared::{Asked, Context, reparse},
+    shared::{Asked, Context, Heard, reparse},
 };
 use agent::{Flow, Way};
 use dialog::{Dialog, Field, NewResponse, Reliable, SessionTimer, allows};
-use sip::{HeaderName, Host, Message, Method, Response, StatusCode, Uri};
+use sip::{HeaderName, Host, Message, Method, StatusCode, Uri};
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use store::EndedBy;
 use transaction::ClientId;
 
 impl Setup {
     /// Takes a response to a leg's INVITE.
-    pub fn handle_leg_response(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        no: LegNo,
-        client: ClientId,
-        message: &Message<'_>,
-        response: &Response<'_>,
-        flow: Flow,
-    ) {
+    pub fn handle_leg_response(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, client: ClientId, heard: Heard<'_>) {
+        let Heard { message, response, flow } = heard;
         let Some(leg) = self.legs.get_mut(usize::from(no)) else { return };
         let status = response.status;
         if let Some(facts) = &mut leg.facts {

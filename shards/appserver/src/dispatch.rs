@@ -9,7 +9,7 @@ use crate::{
     mint::{parse_tag, place_of_tag},
     relay::{self, Relay},
     setup::{self, is_probe, refuse_overloaded},
-    shared::{Asked, CallKey, Context, Core, RelayKey, User},
+    shared::{Asked, CallKey, Context, Core, Heard, RelayKey, User},
     slab::Key,
     unwanted::acknowledge_late,
 };
@@ -32,11 +32,12 @@ impl<'t> Turn<'_, 't> {
         Context { now: self.now, key, core: self.core, world: self.world, out: self.out }
     }
 
-    /// Works on a call, which is out of its slot meanwhile.
-    pub fn with_call(&mut self, key: CallKey, work: impl FnOnce(&mut Call, &mut Context<'_, 't>)) {
-        let Some(mut call) = self.core.calls.take(key) else { return };
+    /// Works on a call, which is out of its slot meanwhile. False if it is not there.
+    pub fn with_call(&mut self, key: CallKey, work: impl FnOnce(&mut Call, &mut Context<'_, 't>)) -> bool {
+        let Some(mut call) = self.core.calls.take(key) else { return false };
         work(&mut call, &mut self.context(key));
         self.put_back(key, call);
+        true
     }
 
     fn put_back(&mut self, key: CallKey, call: Call) {
@@ -52,13 +53,17 @@ impl<'t> Turn<'_, 't> {
         });
     }
 
-    /// Works on an answered call.
-    pub fn with_established(&mut self, key: CallKey, work: impl FnOnce(&mut Established, &mut Context<'_, 't>)) {
+    /// Works on an answered call. False if no call is there.
+    pub fn with_established(
+        &mut self,
+        key: CallKey,
+        work: impl FnOnce(&mut Established, &mut Context<'_, 't>),
+    ) -> bool {
         self.with_call(key, |call, ctx| {
             if let Call::Established(established) = call {
                 work(established, ctx);
             }
-        });
+        })
     }
 
     /// Works on a relayed request.
@@ -109,10 +114,11 @@ impl<'t> Turn<'_, 't> {
     fn handle_new(&mut self, asked: Asked<'_>, request: &Request<'_>, is_draining: bool) {
         if let Some(tag) = request.to.tag {
             if let Some(&key) = parse_tag(tag).and_then(|tag| self.core.dialogs.get(&tag)) {
-                return self.with_call(key, |call, ctx| match call {
+                self.with_call(key, |call, ctx| match call {
                     Call::Setup(setup) => setup.handle_request(ctx, asked, request),
                     Call::Established(established) => established.handle_request(ctx, asked, request),
                 });
+                return;
             }
             if belongs_to_call(request.method) {
                 self.core.counters.strays += 1;
@@ -262,34 +268,36 @@ impl<'t> Turn<'_, 't> {
             user => user,
         };
         let status = response.status;
+        let heard = Heard { message, response, flow };
         match user {
-            User::Own(key, _) | User::Passing(key, _)
-                if self.core.calls.peek(self.owner_of(message).unwrap_or(key)).is_none() =>
-            {
-                acknowledge_late(&mut self.context(key), message, response, flow);
+            User::Leg(key, no) => {
+                self.with_call(key, |call, ctx| match call {
+                    Call::Setup(setup) => {
+                        setup.handle_leg_response(ctx, no, client, heard);
+                        call_back::hold(call, ctx);
+                    }
+                    Call::Established(established) => established.handle_leg_response(ctx, no, client, heard),
+                });
             }
-            User::Leg(key, no) => self.with_call(key, |call, ctx| match call {
-                Call::Setup(setup) => {
-                    setup.handle_leg_response(ctx, no, client, message, response, flow);
-                    call_back::hold(call, ctx);
+            User::Passing(key, no) => {
+                let is_there = self.with_call(key, |call, ctx| match call {
+                    Call::Setup(setup) => setup.handle_passing_response(ctx, no, heard),
+                    Call::Established(established) => established.handle_passing_response(ctx, no, heard),
+                });
+                if !is_there {
+                    acknowledge_late(&mut self.context(key), heard);
                 }
-                Call::Established(established) => {
-                    established.handle_leg_response(ctx, no, client, message, response);
-                }
-            }),
-            User::Passing(key, no) => self.with_call(key, |call, ctx| match call {
-                Call::Setup(setup) => setup.handle_passing_response(ctx, no, message, response, flow),
-                Call::Established(established) => {
-                    established.handle_passing_response(ctx, no, message, response, flow);
-                }
-            }),
+            }
             User::Own(key, no) => {
                 let owner = self.owner_of(message).unwrap_or(key);
-                self.with_established(owner, |established, ctx| match owner == key {
-                    true => established.handle_own_response(ctx, no, message, response, flow),
+                let is_there = self.with_established(owner, |established, ctx| match owner == key {
+                    true => established.handle_own_response(ctx, no, heard),
                     // The dialog is another call's by now, and the ACK to a re-INVITE was lost before.
                     false => established.bridge.acknowledge_copy(ctx, message, status),
                 });
+                if !is_there {
+                    acknowledge_late(&mut self.context(key), heard);
+                }
             }
             User::Script(key, no) => self.with_setup(key, |setup, ctx| {
                 setup.handle_script_response(ctx, no, status, Some(message));
@@ -315,17 +323,21 @@ impl<'t> Turn<'_, 't> {
                     self.handle_failure(client, user, status);
                 }
             }
-            User::Leg(key, no) => self.with_call(key, |call, ctx| match call {
-                Call::Setup(setup) => setup.handle_leg_timeout(ctx, no, client, status),
-                Call::Established(established) => established.handle_leg_timeout(ctx, no),
-            }),
-            User::Passing(key, no) => self.with_call(key, |call, ctx| match call {
-                Call::Setup(setup) => setup.handle_passing_failure(ctx, no, status),
-                Call::Established(established) => {
-                    let then = established.bridge.handle_failure(ctx, no, status);
-                    established.follow(ctx, then);
-                }
-            }),
+            User::Leg(key, no) => {
+                self.with_call(key, |call, ctx| match call {
+                    Call::Setup(setup) => setup.handle_leg_timeout(ctx, no, client, status),
+                    Call::Established(established) => established.handle_leg_timeout(ctx, no),
+                });
+            }
+            User::Passing(key, no) => {
+                self.with_call(key, |call, ctx| match call {
+                    Call::Setup(setup) => setup.handle_passing_failure(ctx, no, status),
+                    Call::Established(established) => {
+                        let then = established.bridge.handle_failure(ctx, no, status);
+                        established.follow(ctx, then);
+                    }
+                });
+            }
             User::Own(key, no) => {
                 self.with_established(key, |established, ctx| established.handle_own_failure(ctx, no));
             }

@@ -8,7 +8,7 @@ use crate::{
     inside::reason_of,
     leg::{Leg, LegState},
     passing,
-    shared::{Asked, Context, reparse},
+    shared::{Asked, Context, Heard, reparse},
     transfer::Transfer,
     unwanted::{Unwanted, dismiss_answer},
 };
@@ -244,14 +244,8 @@ impl Established {
     }
 
     /// Takes a response to a request that passes.
-    pub fn handle_passing_response(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        no: u16,
-        message: &Message<'_>,
-        response: &Response<'_>,
-        flow: Flow,
-    ) {
+    pub fn handle_passing_response(&mut self, ctx: &mut Context<'_, '_>, no: u16, heard: Heard<'_>) {
+        let Heard { message, response, flow } = heard;
         if !matches!(self.state, State::Up) {
             return self.bridge.acknowledge_copy(ctx, message, response.status);
         }
@@ -285,23 +279,14 @@ impl Established {
     }
 
     /// Takes a response to a request of our own.
-    pub fn handle_own_response(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        no: u16,
-        message: &Message<'_>,
-        response: &Response<'_>,
-        flow: Flow,
-    ) {
+    pub fn handle_own_response(&mut self, ctx: &mut Context<'_, '_>, no: u16, heard: Heard<'_>) {
         if !matches!(self.state, State::Up) {
-            return self.bridge.acknowledge_copy(ctx, message, response.status);
+            return self.bridge.acknowledge_copy(ctx, heard.message, heard.response.status);
         }
-        if self.handle_join_response(ctx, no, message, response, flow)
-            || self.handle_align_response(ctx, no, message, response, flow)
-        {
+        if self.handle_join_response(ctx, no, heard) || self.handle_align_response(ctx, no, heard) {
             return;
         }
-        let then = self.bridge.handle_refreshed(ctx, no, message, response, flow);
+        let then = self.bridge.handle_refreshed(ctx, no, heard);
         self.keep_moved(ctx);
         self.follow(ctx, then);
     }
@@ -325,14 +310,8 @@ impl Established {
     }
 
     /// Takes a response to the INVITE of a leg: of one that was given up, or a further one of the leg that has answered.
-    pub fn handle_leg_response(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        no: LegNo,
-        client: ClientId,
-        message: &Message<'_>,
-        response: &Response<'_>,
-    ) {
+    pub fn handle_leg_response(&mut self, ctx: &mut Context<'_, '_>, no: LegNo, client: ClientId, heard: Heard<'_>) {
+        let Heard { message, response, .. } = heard;
         let status = response.status;
         let Some(at) = self.losers.iter().position(|leg| leg.no == no && leg.state == LegState::Cancelled(client))
         else {

@@ -7,11 +7,10 @@
 use crate::{
     bridge::{Bridge, End, Side, Then},
     inside::{accepted_fields, refuse_interval, timer_settings},
-    shared::{Asked, Context, User},
+    shared::{Asked, Context, Heard, User},
 };
-use agent::Flow;
 use dialog::{Body, Due, Field, NewResponse, SessionTimer, min_se_of};
-use sip::{HeaderName, Message, Method, Response, StatusCode};
+use sip::{HeaderName, Method, StatusCode};
 use std::time::Duration;
 
 /// Octets of the longest description that is kept to be sent again.
@@ -115,14 +114,8 @@ impl Bridge {
     }
 
     /// Takes the response to a refresh of ours.
-    pub fn handle_refreshed(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        no: u16,
-        message: &Message<'_>,
-        response: &Response<'_>,
-        flow: Flow,
-    ) -> Then {
+    pub fn handle_refreshed(&mut self, ctx: &mut Context<'_, '_>, no: u16, heard: Heard<'_>) -> Then {
+        let Heard { message, response, flow } = heard;
         let status = response.status;
         let call_id = response.call_id;
         let side = [Side::Near, Side::Far].into_iter().find(|&side| self.end(side).dialog.call_id() == call_id);

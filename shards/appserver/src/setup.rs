@@ -12,12 +12,12 @@ use crate::{
     leg::{LegState, Whom},
     reliable::Repeated,
     ring::Todo,
-    shared::{Asked, Context, User, reparse},
+    shared::{Asked, Context, Heard, User, reparse},
 };
-use agent::{Agent, Flow, Ticket, Way};
+use agent::{Agent, Ticket, Way};
 use dialog::{Contact, Dialog, Field, NewResponse};
 use dialplan::{DialResult, Plan, Step};
-use sip::{HeaderName, Message, Request, Response, StatusCode};
+use sip::{HeaderName, Message, Request, StatusCode};
 use std::{rc::Rc, time::Duration};
 use store::{CallEnd, EndedBy, LegDirection, put_call_end};
 use transaction::ClientId;
@@ -262,14 +262,8 @@ impl Setup {
     }
 
     /// Takes a response to a request that passes inside an early dialog.
-    pub fn handle_passing_response(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        no: u16,
-        message: &Message<'_>,
-        response: &Response<'_>,
-        flow: Flow,
-    ) {
+    pub fn handle_passing_response(&mut self, ctx: &mut Context<'_, '_>, no: u16, heard: Heard<'_>) {
+        let Heard { message, response, flow } = heard;
         // Numbers are a bridge's own; the Call-ID and the tag tell which one's.
         let tag = message.value(HeaderName::To).and_then(sip::Address::from_value).and_then(|to| to.tag);
         let is_it =

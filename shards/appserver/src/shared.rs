@@ -13,7 +13,7 @@ use agent::{Agent, AppToken, Draft, Flow, Now, Outbox, Seal, Ticket, Veil, Way};
 use dialog::{Dialog, NewResponse, UserAgent};
 use dialplan::{Machine, RunId};
 use registrar::auth::Authenticator;
-use sip::{Limits, Message, Method, StatusCode};
+use sip::{Limits, Message, Method, Response, StatusCode};
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher},
@@ -220,6 +220,16 @@ pub(crate) struct Asked<'m> {
     /// The flow it came on.
     pub flow: Flow,
     pub message: &'m Message<'m>,
+}
+
+/// A response that has come.
+#[derive(Clone, Copy)]
+pub(crate) struct Heard<'m> {
+    pub message: &'m Message<'m>,
+    /// What the message says.
+    pub response: &'m Response<'m>,
+    /// The flow it came on.
+    pub flow: Flow,
 }
 
 /// The hands of one call in one turn.

@@ -22,12 +22,12 @@ use crate::{
     passing,
     refresh::after_glare,
     reliable::KeptBody,
-    shared::{Asked, CallKey, Context, User},
+    shared::{Asked, CallKey, Context, Heard, User},
     unsent::Unsent,
 };
 use agent::{Agent, Flow};
 use dialog::{Body, NewResponse, Progress, ReferTo, Replaces, Sdp};
-use sip::{Message, Method, Response, StatusCode, Uri};
+use sip::{Message, Method, StatusCode, Uri};
 use std::{rc::Rc, time::Duration};
 use store::{Direction, EndedBy, LegDirection};
 
@@ -218,14 +218,8 @@ impl Established {
     }
 
     /// Takes the response to the re-INVITE that joins. False if it is another request's.
-    pub fn handle_join_response(
-        &mut self,
-        ctx: &mut Context<'_, '_>,
-        no: u16,
-        message: &Message<'_>,
-        response: &Response<'_>,
-        flow: Flow,
-    ) -> bool {
+    pub fn handle_join_response(&mut self, ctx: &mut Context<'_, '_>, no: u16, heard: Heard<'_>) -> bool {
+        let Heard { message, response, flow } = heard;
         let Some((transfer, status)) = self.joining(no).map(|transfer| (transfer.target, response.status)) else {
             return false;
         };

@@ -4,11 +4,11 @@
 use crate::{
     call::{LegNo, Setup},
     leg::LegRequest,
-    shared::{Context, User},
+    shared::{Context, Heard, User},
 };
-use agent::{Flow, Way};
+use agent::Way;
 use dialog::{Body, Dialog, Sdp};
-use sip::{Message, Method, Response, StatusCode};
+use sip::{Message, Method, StatusCode};
 use std::sync::Arc;
 use store::{EndedBy, Provider};
 
@@ -53,7 +53,8 @@ pub(crate) fn dismiss_answer(ctx: &mut Context<'_, '_>, unwanted: &Unwanted, mes
 }
 
 /// ACK for a 2xx to an INVITE inside a call that has ended meanwhile: it crossed the BYE, and is repeated until it has its ACK.
-pub(crate) fn acknowledge_late(ctx: &mut Context<'_, '_>, message: &Message<'_>, response: &Response<'_>, flow: Flow) {
+pub(crate) fn acknowledge_late(ctx: &mut Context<'_, '_>, heard: Heard<'_>) {
+    let Heard { message, response, flow } = heard;
     if response.status.is_success()
         && response.cseq.method == Method::Invite
         && let Ok(dialog) = Dialog::uac(b"sip:unknown.invalid", message)
