@@ -120,15 +120,21 @@ fn an_answered_call_survives_the_death_of_its_application_server() {
     }
 }
 
-#[test]
-fn a_transfer_that_the_plan_allows_joins_the_caller_and_the_third_phone() {
+/// Alice's plan allows transfers, and bob, when she calls him, refers her to carol and then hangs up.
+fn with_a_transfer() -> (Simulation, [usize; 3]) {
     let mut simulation = Simulation::with_server(1, Weather::fair(), |settings| settings.authenticate = true);
-    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| simulation.phone(name));
+    let phones = ["alice", "bob", "carol"].map(|name| simulation.phone(name));
     simulation.server().out_plan("alice", r#"sys.dial("bob [refer=place]");"#);
-    simulation.phones[bob].on_call(|_| {
+    simulation.phones[phones[1]].on_call(|_| {
         let refer = Act::Refer("<sip:carol@example.com>".to_owned());
         Script::answers(500).talking(1000, refer).talking(6000, Act::HangUp)
     });
+    (simulation, phones)
+}
+
+#[test]
+fn a_transfer_that_the_plan_allows_joins_the_caller_and_the_third_phone() {
+    let (mut simulation, [alice, bob, carol]) = with_a_transfer();
     let script = Script::new().with_password(PASSWORD).talking(15_000, Act::HangUp);
     simulation.call(0, alice, "sip:bob@example.com", script);
     simulation.finish();
@@ -141,13 +147,7 @@ fn a_transfer_that_the_plan_allows_joins_the_caller_and_the_third_phone() {
 
 #[test]
 fn an_ack_to_the_re_invite_that_joins_a_transfer_is_sent_again_if_it_is_lost() {
-    let mut simulation = Simulation::with_server(1, Weather::fair(), |settings| settings.authenticate = true);
-    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| simulation.phone(name));
-    simulation.server().out_plan("alice", r#"sys.dial("bob [refer=place]");"#);
-    simulation.phones[bob].on_call(|_| {
-        let refer = Act::Refer("<sip:carol@example.com>".to_owned());
-        Script::answers(500).talking(1000, refer).talking(6000, Act::HangUp)
-    });
+    let (mut simulation, [alice, _, carol]) = with_a_transfer();
     simulation.phones[carol].on_call(|_| Script::answers(500).talking(60_000, Act::HangUp));
     simulation.lose(alice, "1 ACK");
     simulation.call(0, alice, "sip:bob@example.com", Script::new().with_password(PASSWORD));
