@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The way to the process that sends. Any thread may use it, nothing here waits, and a clone costs a count.
-#[derive(Clone, Debug)]
+/// The way to the process that sends. Any thread may use it, and nothing here waits.
+#[derive(Debug)]
 pub struct Raw(Arc<Inner>);
 
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Raw {
         Ok(Self(inner))
     }
 
-    /// Asks for nothing any more, whoever has a clone.
+    /// Has nothing asked for any more.
     pub fn turn_off(&self) {
         self.0.is_off.store(true, Ordering::Relaxed);
     }

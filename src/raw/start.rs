@@ -26,7 +26,7 @@ const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 pub struct Started {
     process: Child,
     /// One for each process that may ask.
-    pub clients: Vec<OwnedFd>,
+    clients: Vec<OwnedFd>,
 }
 
 /// Starts the process for `clients` others, if `config` wants one; from a thread that lives as long as the switch, with which the kernel
