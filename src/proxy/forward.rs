@@ -36,7 +36,7 @@ impl Proxy {
         hop: Hop<'t>,
         out: &mut Outbox<'t>,
     ) -> Result<(), Refusal> {
-        let Incoming { received, message, request, routed, branch } = incoming;
+        let Incoming { received, message, request, routed } = incoming;
         // §16.3 step 3, where it is known that the request would go on.
         let hops = match request.max_forwards {
             Some(0) => {
@@ -54,7 +54,7 @@ impl Proxy {
         for part in ["Via: SIP/2.0/", hop.flow.transport.token(), " ", sent_by, ";branch="] {
             lines.put(part.as_bytes());
         }
-        branch.write(&mut lines);
+        settings.keys.branches.compute(message, request, &received.flow).write(&mut lines);
         lines.put(b"\r\n");
         // Step 4.
         if settings.record_route && forms_dialog(request) {

@@ -55,7 +55,7 @@ use answer::{Refusal, unknown_extensions};
 use branch::OwnBranch;
 use forward::{Hop, first_of_path, strip};
 use route::Routed;
-use sip::{Edit, HeaderName, Message, Method, Request, StatusCode, Uri, write};
+use sip::{Edit, HeaderName, Message, Method, Request, StatusCode, Uri, Via, write};
 use std::{net::SocketAddr, sync::Arc};
 use user::{LocalUser, sender_domain};
 
@@ -111,13 +111,12 @@ impl Proxy {
         if !is_follower && unknown_extensions(message, HeaderName::ProxyRequire).next().is_some() {
             return Err(Refusal::BadExtension(HeaderName::ProxyRequire));
         }
-        let branch = settings.keys.branches.compute(message, &request, &received.flow);
-        if self.is_loop(message, &request, &branch) {
+        if self.is_loop(message, &request) {
             self.counters.loops += 1;
             return Err(Refusal::Status(StatusCode::LOOP_DETECTED));
         }
         let routed = Routed::of(&settings, message, &request, out.arena())?;
-        let mut incoming = Incoming { received, message, request, routed, branch };
+        let mut incoming = Incoming { received, message, request, routed };
         if let Some(place) = serve::addressee(&settings, &mut incoming)? {
             return self.serve(now, &incoming, place, agents, out);
         }
@@ -209,12 +208,16 @@ impl Proxy {
     }
 
     /// §16.3 step 4: a Via of ours whose branch shows that the request would take the same way again.
-    fn is_loop<'t>(&self, message: &Message<'t>, request: &Request<'t>, branch: &OwnBranch) -> bool {
-        let below = message.vias_below(&request.via).map_while(Result::ok);
-        std::iter::once(request.via).chain(below).any(|via| {
-            via.branch.and_then(OwnBranch::parse).is_some_and(|own| own.looped == branch.looped)
-                && self.settings.listeners.is_own(&via.host, via.port_or_default())
-        })
+    fn is_loop<'t>(&self, message: &Message<'t>, request: &Request<'t>) -> bool {
+        let Settings { listeners, keys, .. } = &*self.settings;
+        let is_looped = |via: &Via<'_>| {
+            let own = via.branch.and_then(OwnBranch::parse);
+            own.is_some_and(|own| {
+                listeners.is_own(&via.host, via.port_or_default())
+                    && own.looped == keys.branches.looped(message, request)
+            })
+        };
+        is_looped(&request.via) || message.vias_below(&request.via).map_while(Result::ok).any(|via| is_looped(&via))
     }
 
     /// Handles a response (§16.11, §18.1.2): it is for us if the topmost Via is ours, and it goes to the application server
@@ -310,7 +313,6 @@ struct Incoming<'m, 't> {
     message: &'m Message<'t>,
     request: Request<'t>,
     routed: Routed<'t>,
-    branch: OwnBranch,
 }
 
 impl<'t> Incoming<'_, 't> {

@@ -78,8 +78,7 @@ impl Shard {
             Ok(message) => message,
             Err(fault) => return self.proxy.refuse_unparsed(received, *fault, out),
         };
-        let is_new = is_new_request(message);
-        if is_new && !is_welcome {
+        if !is_welcome && is_new_request(message) {
             return self.proxy.refuse_overloaded(received, message, out);
         }
         if !received.passed
@@ -91,7 +90,7 @@ impl Shard {
             }
             self.ring_full += 1;
             // What the owner keeps nothing about is handled here as well as there.
-            if is_new || (owner.keeps_calls && message.is_request()) {
+            if is_new_request(message) || (owner.keeps_calls && message.is_request()) {
                 return self.proxy.refuse_overloaded(received, message, out);
             }
             if owner.keeps_calls {

@@ -44,8 +44,13 @@ impl<'a> NewResponse<'a> {
 
     /// Writes it as the answer to `request`, which came from `source` (§18.2.1).
     pub fn write(&self, ua: UserAgent<'_>, request: &Message<'_>, source: SocketAddr, out: &mut impl Octets) {
-        write::begin_response(out, request, self.status, &single_line(self.reason), self.to_tag, source);
-        let parsed = request.request().ok();
+        let (parsed, reason) = (request.request().ok(), single_line(self.reason));
+        match &parsed {
+            Some(parsed) => {
+                write::begin_response_to(out, request, parsed, self.status, &reason, self.to_tag, source);
+            }
+            None => write::begin_response(out, request, self.status, &reason, self.to_tag, source),
+        }
         let makes_dialog = (StatusCode::TRYING.get() + 1..300).contains(&self.status.get());
         match (self.contact, parsed) {
             (Contact::Ours, Some(received)) if makes_dialog && crate::refreshes_target(received.method) => {

@@ -462,9 +462,8 @@ impl Registrar {
         // §8.2.7: whoever keeps no state gives the same tag to every retransmission.
         let mut hasher = self.keyed;
         (request.call_id, request.from.tag, request.via.branch, request.cseq.number).hash(&mut hasher);
-        let tag = hasher.finish();
-        let tag: [u8; 16] = std::array::from_fn(|i| b"0123456789abcdef"[(tag >> (60 - 4 * i)) as usize & 15]);
-        write::begin_response(out, message, status, reason, &tag, flow.peer);
+        let tag = sip::hex(hasher.finish());
+        write::begin_response_to(out, message, request, status, reason, &tag, flow.peer);
     }
 
     /// Ends any answer.

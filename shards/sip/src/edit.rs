@@ -110,10 +110,8 @@ impl<'m, 'b> Edit<'m, 'b> {
     /// Marks the topmost Via with where the request really came from (§18.2.1; RFC 3581 §4): `received` where sent-by is
     /// another address or `rport` is asked for, and `rport`'s value.
     pub fn mark_received(&mut self, via: &Via<'b>, source: SocketAddr) {
-        for mark in via.marks(source) {
-            let at = self.offset(via.raw) + mark.at;
-            self.splice(at, mark.remove, self.arena.alloc_slice_copy(mark.text()));
-        }
+        let start = self.offset(via.raw);
+        via.mark(source, |at, remove, text| self.splice(start + at, remove, self.arena.alloc_slice_copy(text)));
     }
 
     /// The edited message as slices.

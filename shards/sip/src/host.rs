@@ -28,7 +28,7 @@ impl<'b> Host<'b> {
     #[inline]
     pub(crate) fn plain(text: &'b [u8]) -> Option<Self> {
         if text.len() > STEP || !text.last()?.is_ascii_alphabetic() {
-            return Self::new(text);
+            return v4(text).map(Self::V4).or_else(|| Self::new(text));
         }
         // No dot begins it or follows on another.
         let dots = scan::dots(text);
@@ -65,7 +65,10 @@ impl<'b> Host<'b> {
 
     /// Whether it is `name`, in any case, a trailing dot aside.
     pub fn is_name(&self, name: &str) -> bool {
-        matches!(self, Self::Name(n) if n.strip_suffix(b".").unwrap_or(n).eq_ignore_ascii_case(name.as_bytes()))
+        let Self::Name(own) = self else { return false };
+        let own = own.strip_suffix(b".").unwrap_or(own);
+        // Mostly they are the same octets, and those are compared faster.
+        own == name.as_bytes() || own.eq_ignore_ascii_case(name.as_bytes())
     }
 }
 
@@ -121,16 +124,23 @@ fn span_labels(text: &[u8]) -> Option<(usize, usize)> {
 
 /// Four numbers of one to three digits with dots between them. Leading zeros are refused: some take them for octal.
 fn v4(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0; 4];
-    let mut parts = text.split(|&b| b == b'.');
-    for octet in &mut octets {
-        let digits = parts.next()?;
-        if digits.len() > 3 || (digits.len() > 1 && digits[0] == b'0') {
-            return None;
+    let (mut octets, mut place) = ([0; 4], 0);
+    // None until the number's first digit has come.
+    let mut number: Option<u32> = None;
+    for &octet in text {
+        match (octet, number) {
+            (b'0'..=b'9', None) => number = Some(u32::from(octet - b'0')),
+            (b'0'..=b'9', Some(before @ 1..26)) => number = Some(before * 10 + u32::from(octet - b'0')),
+            (b'.', Some(whole)) if place < 3 => {
+                octets[place] = u8::try_from(whole).ok()?;
+                place += 1;
+                number = None;
+            }
+            _ => return None,
         }
-        *octet = u8::try_from(lex::number(digits)?).ok()?;
     }
-    parts.next().is_none().then(|| octets.into())
+    octets[place] = u8::try_from(number?).ok()?;
+    (place == 3).then(|| octets.into())
 }
 
 fn ascii(bytes: &[u8]) -> Option<&str> {

@@ -25,11 +25,7 @@ pub trait Octets {
 
     /// Appends a number in 16 hexadecimal digits.
     fn put_hex(&mut self, n: u64) {
-        let mut digits = [0; 16];
-        for (i, digit) in digits.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(n >> (60 - 4 * i)) as usize & 15];
-        }
-        self.put(&digits);
+        self.put(&hex(n));
     }
 
     /// Appends an address, IPv6 without brackets.
@@ -39,12 +35,23 @@ pub trait Octets {
     {
         match ip {
             IpAddr::V4(v4) => {
-                let [first, rest @ ..] = v4.octets();
-                self.put_number(first.into());
-                for octet in rest {
-                    self.put(b".");
-                    self.put_number(octet.into());
+                // Each octet with a dot behind it.
+                let mut text = [0; 16];
+                let mut end = 0;
+                for octet in v4.octets() {
+                    if octet > 99 {
+                        text[end] = b'0' + octet / 100;
+                        end += 1;
+                    }
+                    if octet > 9 {
+                        text[end] = b'0' + octet / 10 % 10;
+                        end += 1;
+                    }
+                    text[end] = b'0' + octet % 10;
+                    text[end + 1] = b'.';
+                    end += 2;
                 }
+                self.put(&text[..end - 1]);
             }
             IpAddr::V6(v6) => self.put_display(v6),
         }
@@ -65,6 +72,27 @@ pub trait Octets {
         }
         write!(Sink(self), "{what}").expect("a sink that only grows takes everything");
     }
+}
+
+/// A number in 16 hexadecimal digits, in lower case.
+#[inline]
+pub fn hex(n: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&hex_half((n >> 32) as u32));
+    digits[8..].copy_from_slice(&hex_half(n as u32));
+    digits
+}
+
+/// Eight digits, all at once in the octets of one word.
+#[inline]
+fn hex_half(n: u32) -> [u8; 8] {
+    let mut digits = u64::from(n);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // With 6 more, a digit beyond 9 carries into the octet's upper half.
+    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (digits + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - 10 - b'0')).to_be_bytes()
 }
 
 impl Octets for Vec<u8> {

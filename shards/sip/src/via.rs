@@ -46,32 +46,8 @@ pub enum Rport<'b> {
     Filled(u16),
 }
 
-/// A change inside a Via's value: at octet `at` of [`Via::raw`], `remove` octets give way to `text`.
-#[derive(Clone, Debug)]
-pub struct Mark {
-    /// Offset into [`Via::raw`].
-    pub at: usize,
-    /// Octets to leave out.
-    pub remove: usize,
-    text: ArrayVec<u8, MARK_OCTETS>,
-}
-
 /// As many as `;received=` takes with the longest address, which has 45.
 const MARK_OCTETS: usize = 56;
-
-impl Mark {
-    fn new(at: usize, remove: usize, before: &[u8], write: impl FnOnce(&mut ArrayVec<u8, MARK_OCTETS>)) -> Self {
-        let mut mark = Self { at, remove, text: ArrayVec::new() };
-        mark.text.put(before);
-        write(&mut mark.text);
-        mark
-    }
-
-    /// Octets to put in.
-    pub fn text(&self) -> &[u8] {
-        &self.text
-    }
-}
 
 impl<'b> Via<'b> {
     /// What a branch of RFC 3261 begins with (§8.1.1.7).
@@ -189,41 +165,46 @@ impl<'b> Via<'b> {
 
     /// What a receiver changes in a request's topmost Via, so that it tells where the request really came from:
     /// `received` where sent-by is another address (§18.2.1) or `rport` is asked for, and `rport`'s value (RFC 3581 §4).
-    /// A `received` that the sender put there himself is left to stand only if it is true. In order of place.
-    pub fn marks(&self, source: SocketAddr) -> impl Iterator<Item = Mark> + use<> {
+    /// A `received` that the sender put there himself is left to stand only if it is true. Each change is told in order of place:
+    /// the offset into [`Via::raw`], how many octets to leave out, and what to put in.
+    pub fn mark(&self, source: SocketAddr, mut change: impl FnMut(usize, usize, &[u8])) {
         let end = |part: &[u8]| part.as_ptr() as usize + part.len() - self.raw.as_ptr() as usize;
-        let mut marks = ArrayVec::<Mark, 2>::new();
-        if let Rport::Asked(name) = self.rport {
-            marks.push(Mark::new(end(name), 0, b"=", |text| text.put_number(source.port().into())));
-        }
-        let is_needed = matches!(self.rport, Rport::Asked(_)) || self.host.ip() != Some(source.ip());
-        match self.received_text {
-            Some(claim) if self.received != Some(source.ip()) => {
-                marks.push(Mark::new(end(claim) - claim.len(), claim.len(), b"", |text| text.put_ip(source.ip())));
-            }
+        let asked = if let Rport::Asked(name) = self.rport { Some(end(name)) } else { None };
+        let mut received = ArrayVec::<u8, MARK_OCTETS>::new();
+        let at = match self.received_text {
+            Some(claim) if self.received != Some(source.ip()) => Some((end(claim) - claim.len(), claim.len())),
             // RFC 5118 §4.5: an IPv6 address stands without brackets here.
-            None if is_needed => {
-                marks.push(Mark::new(self.raw.len(), 0, b";received=", |text| text.put_ip(source.ip())));
+            None if asked.is_some() || self.host.ip() != Some(source.ip()) => {
+                received.put(b";received=");
+                Some((self.raw.len(), 0))
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some((at, remove)) = at {
+            received.put_ip(source.ip());
+            if asked.is_none_or(|asked| at < asked) {
+                change(at, remove, &received);
+            }
         }
-        if let [first, second] = &mut marks[..]
-            && first.at > second.at
-        {
-            std::mem::swap(first, second);
+        let Some(asked) = asked else { return };
+        let mut port = ArrayVec::<u8, MARK_OCTETS>::new();
+        port.put(b"=");
+        port.put_number(source.port().into());
+        change(asked, 0, &port);
+        if let Some((at, remove)) = at.filter(|&(at, _)| at >= asked) {
+            change(at, remove, &received);
         }
-        marks.into_iter()
     }
 
     /// Writes the value with its marks, as an answer of ours carries it.
     pub fn write_marked(&self, out: &mut impl Octets, source: SocketAddr) {
-        let mut at = 0;
-        for mark in self.marks(source) {
-            out.put(&self.raw[at..mark.at]);
-            out.put(mark.text());
-            at = mark.at + mark.remove;
-        }
-        out.put(&self.raw[at..]);
+        let mut from = 0;
+        self.mark(source, |at, remove, text| {
+            out.put(&self.raw[from..at]);
+            out.put(text);
+            from = at + remove;
+        });
+        out.put(&self.raw[from..]);
     }
 }
 

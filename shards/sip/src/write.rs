@@ -1,6 +1,6 @@
 //! Messages of our own: responses to a request (RFC 3261 §8.2.6), header by header.
 
-use crate::{HeaderName, Message, Octets, StatusCode};
+use crate::{HeaderName, Message, Octets, Request, StatusCode, Via};
 use memchr::memmem;
 use std::net::SocketAddr;
 
@@ -23,34 +23,66 @@ pub fn begin_response(
     to_tag: &[u8],
     source: SocketAddr,
 ) {
+    let top = request.vias().next().and_then(Result::ok);
+    let is_tagged = to_tag.is_empty() || request.value(HeaderName::To).is_some_and(has_tag);
+    put_status_line(out, status, reason);
+    take_over(out, request, top.as_ref(), (!is_tagged).then_some(to_tag), source);
+}
+
+/// The same for a request that has been `parsed` from `message`.
+pub fn begin_response_to(
+    out: &mut impl Octets,
+    message: &Message<'_>,
+    parsed: &Request<'_>,
+    status: StatusCode,
+    reason: &str,
+    to_tag: &[u8],
+    source: SocketAddr,
+) {
+    let is_tagged = to_tag.is_empty() || parsed.to.tag.is_some();
+    put_status_line(out, status, reason);
+    take_over(out, message, Some(&parsed.via), (!is_tagged).then_some(to_tag), source);
+}
+
+fn put_status_line(out: &mut impl Octets, status: StatusCode, reason: &str) {
     out.put(b"SIP/2.0 ");
     out.put_number(status.get().into());
     out.put(b" ");
     out.put(reason.as_bytes());
     out.put(b"\r\n");
+}
+
+/// The headers that a response takes over. `top` is the topmost Via where that can be read; To gets `to_tag`.
+fn take_over(
+    out: &mut impl Octets,
+    request: &Message<'_>,
+    top: Option<&Via<'_>>,
+    to_tag: Option<&[u8]>,
+    source: SocketAddr,
+) {
     for (i, line) in request.all(HeaderName::Via).enumerate() {
-        let top = if i == 0 { request.vias().next() } else { None };
-        match top {
-            Some(Ok(via)) => {
+        match top.filter(|_| i == 0) {
+            Some(via) => {
                 out.put(b"Via: ");
                 via.write_marked(out, source);
                 let behind = via.raw.as_ptr() as usize + via.raw.len() - line.value.as_ptr() as usize;
                 out.put(&line.value[behind..]);
                 out.put(b"\r\n");
             }
-            _ => header(out, HeaderName::Via, line.value),
+            None => header(out, HeaderName::Via, line.value),
         }
     }
     for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
         let Some(value) = request.value(name) else { continue };
-        if name != HeaderName::To || to_tag.is_empty() || has_tag(value) {
-            header(out, name, value);
-        } else {
-            out.put(b"To: ");
-            out.put(value);
-            out.put(b";tag=");
-            out.put(to_tag);
-            out.put(b"\r\n");
+        match to_tag.filter(|_| name == HeaderName::To) {
+            None => header(out, name, value),
+            Some(tag) => {
+                out.put(b"To: ");
+                out.put(value);
+                out.put(b";tag=");
+                out.put(tag);
+                out.put(b"\r\n");
+            }
         }
     }
 }
