@@ -74,6 +74,52 @@ fn one_turn_may_send_more_than_the_ring_takes_at_once() {
 }
 
 #[test]
+fn datagrams_of_one_turn_arrive_whole_and_in_order_with_and_without_trains() {
+    // Runs of one size, shorter ones that end them, longer ones, more than a train takes, and one that is longer than a frame.
+    let sizes = [400, 400, 400, 30, 400, 500, 500, 2000, 2000, 60_000, 500]
+        .into_iter()
+        .chain(std::iter::repeat_n(700, 150))
+        .chain(std::iter::repeat_n(1400, 70));
+    let parts: Vec<Vec<u8>> =
+        sizes.enumerate().map(|(n, size)| format!("{n:04}").repeat(size / 4).into_bytes()).collect();
+    for trains in [true, false] {
+        let far = Switch::start(Settings { trains, ..settings([udp("127.0.0.1:0")]) }, |_| Echo::default());
+        let near = Settings { trains, ..settings([udp("127.0.0.1:0")]) };
+        let (tell, told) = channel();
+        let near = Switch::start(near, |_| Scatter { parts: parts.clone(), to: far.addresses[0], tell: tell.clone() });
+        phone("127.0.0.1:0").send_to(b"go on", near.addresses[0]).unwrap();
+        // The far one sends everything back: what it received came whole, as a train or not.
+        for part in &parts {
+            let back = told.recv_timeout(PATIENCE).unwrap();
+            assert!(back == *part, "with trains {trains}: {} octets instead of {}", back.len(), part.len());
+        }
+        let (far, near) = (far.end(), near.end());
+        let all = parts.len() as u64;
+        assert_eq!((far.received, far.sent, near.sent, near.received), (all, all, all, all + 1));
+        // A train is one completion, so a turn of the far one brings the more messages.
+        assert_eq!((near.dropped_send, far.dropped_send), (0, 0));
+    }
+}
+
+#[test]
+fn the_cars_of_a_train_that_has_no_route_come_back_one_by_one() {
+    let (tell, told) = channel();
+    let edge = Switch::start(settings([udp("127.0.0.1:0")]), |_| Echo {
+        copies: 1,
+        // No route leads there from a socket that is bound to the loopback.
+        also_to: Some("203.0.113.1:5060".parse().unwrap()),
+        tell: Some(tell.clone()),
+    });
+    let phone = phone("127.0.0.1:0");
+    for n in 0..20 {
+        phone.send_to(format!("number {n:02}").as_bytes(), edge.addresses[0]).unwrap();
+    }
+    let returned: std::collections::BTreeSet<_> = (0..20).map(|_| told.recv_timeout(PATIENCE).unwrap().1).collect();
+    assert_eq!(returned.len(), 20);
+    assert_eq!(edge.end().undeliverable, 20);
+}
+
+#[test]
 fn keepalive_datagrams_and_those_that_exceed_the_buffer_are_counted_and_not_handled() {
     let small = Settings { datagram_octets: 1999, ..settings([udp("127.0.0.1:0")]) };
     let edge = Switch::start(small, |_| Echo::default());
@@ -617,6 +663,33 @@ impl Core for Echo {
         send(out, received.flow, &[error]);
     }
 
+    quiet!(settled);
+    quiet!(timers);
+}
+
+/// Sends many messages in one turn when it is told to, and tells what comes back.
+struct Scatter {
+    parts: Vec<Vec<u8>>,
+    to: SocketAddr,
+    tell: Sender<Vec<u8>>,
+}
+
+impl Core for Scatter {
+    fn handle_batch<'t>(&mut self, _: Now, batch: &[Received<'t>], out: &mut Outbox<'t>) {
+        for message in batch {
+            if message.octets != b"go on" {
+                self.tell.send(message.octets.to_vec()).unwrap();
+                continue;
+            }
+            for part in &self.parts {
+                let part: &[u8] = out.arena().alloc_slice_copy(part);
+                let (first, second) = part.split_at(3);
+                send(out, Flow { peer: self.to, ..message.flow }, &[first, second]);
+            }
+        }
+    }
+
+    quiet!(undeliverable);
     quiet!(settled);
     quiet!(timers);
 }

@@ -263,12 +263,20 @@ pub struct Udp {
     pub buffers: u16,
     /// The largest datagram that is taken whole. Pages that no datagram reaches cost no memory.
     pub buffer_bytes: u32,
+    /// Whether datagrams of one peer are sent and received as one where they can be (UDP GSO and GRO).
+    pub offload: bool,
 }
 
 impl Default for Udp {
     fn default() -> Self {
         // RFC 3261 §18.1.1: implementations handle messages up to the maximum datagram size.
-        Self { receive_buffer_bytes: 4 << 20, send_buffer_bytes: 4 << 20, buffers: 1024, buffer_bytes: 65_535 }
+        Self {
+            receive_buffer_bytes: 4 << 20,
+            send_buffer_bytes: 4 << 20,
+            buffers: 1024,
+            buffer_bytes: 65_535,
+            offload: true,
+        }
     }
 }
 

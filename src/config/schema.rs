@@ -268,6 +268,7 @@ fn udp(section: &mut Section<'_>, udp: &mut Udp) {
     section.number("send_buffer_bytes", 4_096..=1 << 30, &mut udp.send_buffer_bytes);
     section.power_of_two("buffers", 16..=32_768, &mut udp.buffers);
     section.number("buffer_bytes", 2_048..=65_535, &mut udp.buffer_bytes);
+    section.flag("offload", &mut udp.offload);
 }
 
 fn tcp(section: &mut Section<'_>, tcp: &mut Tcp) {

@@ -5,7 +5,7 @@ use super::mesh::{Inward, Outward, mesh};
 use super::ring::Ring;
 use super::settings::Settings;
 use super::share;
-use super::socket::Sockets;
+use super::socket::{Sockets, receive_trains};
 use super::start::{self, StartError};
 use super::stats::EdgeStats;
 use super::tcp::Directory;
@@ -13,7 +13,7 @@ use super::turn::{Parts, Seed, Shard};
 use super::waker::Waker;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sip::Transport;
-use socket2::Socket;
+use socket2::{Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -21,6 +21,9 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
+
+/// Octets of the longest train that is received.
+const LONGEST_TRAIN: usize = 65_507;
 
 /// The edge with its sockets bound and nothing running yet.
 pub struct Edge {
@@ -151,6 +154,7 @@ impl Edge {
                 journal,
                 waker,
                 batch_window: settings.batch_window,
+                trains: settings.trains,
                 drain: settings.drain,
                 started,
                 stop: stop.clone(),
@@ -205,6 +209,10 @@ fn prepare(settings: &Settings, number: u16, sockets: &[Option<Socket>]) -> Resu
             .map_err(|e| StartError::Other { what: "pinning a shard to its core", source: e.into() })?;
     }
     share::be_let_in(settings.nice);
+    // The longest train takes as much as the longest datagram.
+    let takes_trains = settings.trains && settings.datagram_octets >= LONGEST_TRAIN;
+    let datagrams = sockets.iter().flatten().filter(|socket| socket.r#type().is_ok_and(|kind| kind == Type::DGRAM));
+    datagrams.for_each(|socket| receive_trains(socket, takes_trains));
     let ring = Ring::new(settings)?;
     // -1 leaves a place empty.
     let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)).collect();

@@ -22,6 +22,7 @@ pub mod spsc;
 mod start;
 mod stats;
 mod tcp;
+mod trains;
 mod turn;
 mod udp;
 mod waker;

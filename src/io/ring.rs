@@ -4,7 +4,7 @@
 //! enters the kernel touches no buffer of ours, and when the ring is gone it never does again.
 
 use super::settings::Settings;
-use super::socket::Name;
+use super::socket::{Name, SegmentSize};
 use super::start::{StartError, explain_here};
 use io_uring::types::{BufRingEntry, CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -18,8 +18,8 @@ use std::time::Duration;
 pub(super) const SUBMISSIONS: u32 = 1024;
 /// Completions that wait for us before the kernel must keep them aside.
 const COMPLETIONS: u32 = 8192;
-/// What multishot recvmsg writes before a datagram: a header of four words and the sender's name.
-const DATAGRAM_HEADER: usize = 16 + Name::ROOM;
+/// What multishot recvmsg writes before a datagram: a header of four words, the sender's name, and how long the datagrams of a train are.
+const DATAGRAM_HEADER: usize = 16 + Name::ROOM + size_of::<SegmentSize>();
 /// Buffer groups: datagrams and streams have rings of buffers of their own.
 pub(super) const DATAGRAMS: u16 = 0;
 pub(super) const STREAMS: u16 = 1;

@@ -37,6 +37,8 @@ pub struct Settings {
     /// How long a shard may wait for a batch to fill while the rate of arrivals promises it. It is a latency that the
     /// operator grants; zero wakes the shard for each arrival.
     pub batch_window: Duration,
+    /// Whether datagrams of one peer are sent and received as one where they can be (UDP GSO and GRO).
+    pub trains: bool,
     /// Messages that the ring from one shard to another holds.
     pub mesh_messages: u32,
     /// How long a drain may take.
@@ -86,6 +88,7 @@ impl Default for Settings {
             // Measured: 200 µs save 20 to 40 % of a message's CPU from 20,000 a second and shard on, and below some
             // 15,000 the window stays shut by itself.
             batch_window: Duration::from_micros(200),
+            trains: true,
             mesh_messages: 1024,
             drain: Duration::from_secs(4),
             streams: StreamSettings::default(),

@@ -121,16 +121,32 @@ impl Sockets {
 impl Sockets {
     /// Passes on what waits on each shard's datagram sockets, to the address of that shard in `to`.
     pub fn pass_waiting_on(&self, to: &[SocketAddr]) {
-        let mut buffer = [0; LONGEST_DATAGRAM];
+        let mut buffer = vec![0; LONGEST_DATAGRAM];
         for (of_shard, to) in self.of_shards.iter().zip(to) {
             for socket in of_shard.iter().flatten() {
-                while let Ok((_, octets)) = recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
-                    // What cannot be sent is lost as datagrams are; its sender sends it again.
-                    let _ = socket.send_to(&buffer[..octets], &(*to).into());
+                while let Some((octets, car_octets)) = receive_train(socket, &mut buffer) {
+                    for datagram in buffer[..octets].chunks(car_octets) {
+                        // What cannot be sent is lost as datagrams are; its sender sends it again.
+                        let _ = socket.send_to(datagram, &(*to).into());
+                    }
                 }
             }
         }
     }
+}
+
+/// Takes what waits on a socket: its octets, and those of each datagram if it is a train.
+fn receive_train(socket: &Socket, buffer: &mut [u8]) -> Option<(usize, usize)> {
+    let mut control = [0; size_of::<SegmentSize>()];
+    let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: a msghdr of zeros is one with null pointers and no lengths.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&mut slice, 1);
+    (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), control.len());
+    // SAFETY: the header points to `slice`, it to `buffer`, and to `control`, which live during the call.
+    let taken = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_DONTWAIT) };
+    let octets = usize::try_from(taken).ok()?;
+    Some((octets, SegmentSize::read(&control[..header.msg_controllen]).unwrap_or(octets.max(1))))
 }
 
 /// # Safety
@@ -279,6 +295,56 @@ impl Name {
     pub(crate) fn as_ptr(&self) -> *const u8 {
         self.0.as_ptr()
     }
+}
+
+/// The control message that says how long the datagrams of a train are: of one that is sent (UDP_SEGMENT), of one that was received
+/// (UDP_GRO).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct SegmentSize {
+    header: libc::cmsghdr,
+    octets: u16,
+    padding: [u8; 6],
+}
+
+impl SegmentSize {
+    /// For a train that is sent.
+    pub(crate) fn new(octets: u16) -> Self {
+        let header = libc::cmsghdr {
+            cmsg_len: size_of::<libc::cmsghdr>() + size_of::<u16>(),
+            cmsg_level: libc::SOL_UDP,
+            cmsg_type: libc::UDP_SEGMENT,
+        };
+        Self { header, octets, padding: [0; 6] }
+    }
+
+    /// Octets of each datagram of a train that was received with that control data, but of the last, which may be shorter. None of
+    /// what is no train.
+    pub(crate) fn read(control: &[u8]) -> Option<usize> {
+        let (length, rest) = control.split_first_chunk()?;
+        let (level, rest) = rest.split_first_chunk()?;
+        let (kind, rest) = rest.split_first_chunk()?;
+        let is_train = usize::from_ne_bytes(*length) == size_of::<libc::cmsghdr>() + size_of::<i32>()
+            && i32::from_ne_bytes(*level) == libc::SOL_UDP
+            && i32::from_ne_bytes(*kind) == libc::UDP_GRO;
+        let octets = i32::from_ne_bytes(*rest.first_chunk()?);
+        usize::try_from(octets).ok().filter(|&octets| is_train && octets > 0)
+    }
+}
+
+/// Lets the kernel hand over what came in a row from one peer as a train; or no longer. A kernel that cannot do it (before 5.0) does not.
+pub(crate) fn receive_trains(socket: &Socket, yes: bool) {
+    let value = libc::c_int::from(yes);
+    // SAFETY: the option takes an int, which lives during the call.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_GRO,
+            std::ptr::from_ref(&value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
 }
 
 #[cfg(test)]

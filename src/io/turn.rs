@@ -94,6 +94,7 @@ pub(crate) struct Parts {
     pub(crate) journal: Option<JournalLink>,
     pub(crate) waker: Arc<Waker>,
     pub(crate) batch_window: Duration,
+    pub(crate) trains: bool,
     pub(crate) drain: Duration,
     pub(crate) started: Instant,
     pub(crate) stop: Arc<Stop>,
@@ -131,7 +132,7 @@ impl<C: Core> Shard<C> {
     pub(crate) fn new(mut ring: Ring, parts: Parts, core: C) -> io::Result<Self> {
         let window = if ring.waits_for_batches() { parts.batch_window } else { Duration::ZERO };
         let (_, mut submissions) = ring.split();
-        let mut datagrams = Datagrams::new(&parts.listeners);
+        let mut datagrams = Datagrams::new(&parts.listeners, parts.trains);
         let streams = Streams::new(parts.number, parts.listeners.clone(), parts.directory.clone());
         datagrams.listen(&mut submissions)?;
         streams.listen(&mut submissions)?;
@@ -198,7 +199,7 @@ impl<C: Core> Shard<C> {
             let octets = buffers.octets(completion);
             match completion.op {
                 Op::ReceiveDatagram { listener } => {
-                    arrivals.batch.extend(datagrams.received(&mut ring, listener, completion, octets, count)?);
+                    datagrams.received(&mut ring, listener, completion, octets, &mut arrivals.batch, count)?;
                 }
                 Op::Wake if !completion.more => watch(&mut ring, &parts.waker)?,
                 Op::Wake => {}

@@ -4,9 +4,11 @@
 //! allocated per message.
 
 use super::ring::{Completion, DATAGRAMS, Op, SUBMISSIONS, Submissions, Wait, cancel};
-use super::socket::Name;
+use super::socket::{Name, SegmentSize};
 use super::stats::Counters;
+use super::trains::{Train, Trains};
 use agent::{Flow, ListenerId, Outgoing, Received};
+use bumpalo::collections::Vec as BumpVec;
 use io_uring::{opcode, squeue, types};
 use sip::Transport;
 use std::io;
@@ -22,6 +24,9 @@ pub(crate) struct Datagrams {
     /// What every multishot receive asks for: a name and no control data.
     wanted: Box<libc::msghdr>,
     sends: SendTable,
+    trains: Trains,
+    /// Trains that could not be sent, by their numbers.
+    unsent: Vec<(u32, io::Error)>,
     /// Multishot receives that the kernel runs.
     receives: usize,
     stopping: bool,
@@ -31,24 +36,28 @@ pub(crate) struct Datagrams {
 struct SendTable {
     names: Box<[Name]>,
     headers: Box<[libc::msghdr]>,
+    segments: Box<[SegmentSize]>,
     slices: Vec<libc::iovec>,
     used: usize,
 }
 
 impl Datagrams {
-    /// `listeners` are all listeners as numbered, with their addresses.
-    pub(crate) fn new(listeners: &[Option<(Transport, SocketAddr)>]) -> Self {
+    /// `listeners` are all listeners as numbered, with their addresses. With `trains`, datagrams that belong together are sent as
+    /// one. What was received as one is always taken apart.
+    pub(crate) fn new(listeners: &[Option<(Transport, SocketAddr)>], trains: bool) -> Self {
         let of_datagrams = |&(transport, address): &_| (transport == Transport::Udp).then_some(address);
         let listeners = listeners.iter().map(|listener| listener.as_ref().and_then(of_datagrams)).collect();
         let mut wanted = Box::new(empty_header());
         wanted.msg_namelen = Name::ROOM as u32;
+        wanted.msg_controllen = size_of::<SegmentSize>();
         let sends = SendTable {
             names: vec![Name::NONE; SUBMISSIONS as usize].into(),
             headers: vec![empty_header(); SUBMISSIONS as usize].into(),
+            segments: vec![SegmentSize::new(0); SUBMISSIONS as usize].into(),
             slices: Vec::with_capacity(SLICES),
             used: 0,
         };
-        Self { listeners, wanted, sends, receives: 0, stopping: false }
+        Self { listeners, wanted, sends, trains: Trains::new(trains), unsent: Vec::new(), receives: 0, stopping: false }
     }
 
     /// Starts to receive on every listener.
@@ -80,40 +89,45 @@ impl Datagrams {
         unsafe { ring.push(entry) }
     }
 
-    /// Takes a completed receive: a datagram, or nothing if it carries none.
+    /// Takes a completed receive: a datagram, a train of them, or nothing if it carries none.
     pub(crate) fn received<'t>(
         &mut self,
         ring: &mut Submissions<'_>,
         listener: u16,
         completion: &Completion,
         octets: &'t [u8],
+        batch: &mut BumpVec<'t, Received<'t>>,
         count: &mut Counters,
-    ) -> io::Result<Option<Received<'t>>> {
+    ) -> io::Result<()> {
         match completion.more {
             true => {}
             false if self.stopping => self.receives -= 1,
             false => self.receive(ring, listener)?,
         }
         let Ok(out) = types::RecvMsgOut::parse(octets, &self.wanted) else {
-            return Ok(None);
+            return Ok(());
         };
         if out.is_payload_truncated() {
             count.truncated += 1;
-            return Ok(None);
-        }
-        let octets = &octets[octets.len() - out.payload_data().len()..];
-        // CRLFs, or a few octets of zero, keep a NAT's binding open (RFC 5626 §3.5.2 answers none over UDP; there it
-        // is STUN's part). No SIP message is that short.
-        if octets.len() < 4 || octets.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
-            count.keepalives += 1;
-            return Ok(None);
+            return Ok(());
         }
         let Some(peer) = Name::read(out.name_data()) else {
-            return Ok(None);
+            return Ok(());
         };
-        count.received += 1;
         let flow = Flow { listener: ListenerId(listener), transport: Transport::Udp, peer, connection: None };
-        Ok(Some(Received { flow, octets, passed: false }))
+        let octets = &octets[octets.len() - out.payload_data().len()..];
+        let car_octets = SegmentSize::read(out.control_data()).unwrap_or(octets.len());
+        for octets in octets.chunks(car_octets.max(1)) {
+            // CRLFs, or a few octets of zero, keep a NAT's binding open (RFC 5626 §3.5.2 answers none over UDP; there it
+            // is STUN's part). No SIP message is that short.
+            if octets.len() < 4 || octets.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
+                count.keepalives += 1;
+                continue;
+            }
+            count.received += 1;
+            batch.push(Received { flow, octets, passed: false });
+        }
+        Ok(())
     }
 
     /// Sends the datagrams among `outgoing` and enters the ring, which runs them all before this returns; then waits.
@@ -126,52 +140,98 @@ impl Datagrams {
         completions: &mut Vec<Completion>,
         failed: &mut Vec<(u32, io::Error)>,
     ) -> io::Result<()> {
+        self.trains.clear();
         for (index, message) in (0u32..).zip(outgoing).filter(|(_, message)| message.flow.transport == Transport::Udp) {
             let Flow { listener, peer, .. } = message.flow;
             let ours = self.listeners.get(usize::from(listener.0)).copied().flatten();
             if ours.is_none_or(|ours| ours.is_ipv4() != peer.is_ipv4()) || message.slices.len() > SLICES {
                 failed.push((index, io::Error::from_raw_os_error(libc::EAFNOSUPPORT)));
-                continue;
+            } else {
+                self.trains.add(index, message);
             }
-            if !self.sends.has_room(message) {
-                ring.submit()?;
-                self.sends.clear();
-            }
-            let entry = self.sends.prepare(listener, message).user_data(Op::SendDatagram { index }.user_data());
-            // SAFETY: the entry points into our tables, which keep their places until `clear`, and these at the octets
-            // of `outgoing`. Both outlive the enter below or the submit above: MSG_DONTWAIT makes a send run inline or
-            // fail there, and when an enter fails the ring is not entered again.
-            unsafe { ring.push(entry) }?;
         }
-        ring.enter(if failed.is_empty() { wait } else { Wait::No }, completions, failed)?;
+        for (number, &train) in (0u32..).zip(self.trains.all()) {
+            let op = Op::SendDatagram { index: number };
+            self.sends.push(ring, train, self.trains.cars(train).map(|car| &outgoing[car as usize]), op)?;
+        }
+        ring.enter(if failed.is_empty() { wait } else { Wait::No }, completions, &mut self.unsent)?;
+        self.sends.clear();
+        if !self.unsent.is_empty() {
+            self.send_again(ring, outgoing, completions, failed)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the cars of trains one by one that the kernel would not take as trains. What else could not be sent is told.
+    #[cold]
+    fn send_again(
+        &mut self,
+        ring: &mut Submissions<'_>,
+        outgoing: &[Outgoing<'_>],
+        completions: &mut Vec<Completion>,
+        failed: &mut Vec<(u32, io::Error)>,
+    ) -> io::Result<()> {
+        for (number, error) in std::mem::take(&mut self.unsent) {
+            let train = self.trains.all()[number as usize];
+            let is_refused = train.cars > 1 && self.trains.is_refused(train, &error);
+            for car in self.trains.cars(train) {
+                let message = &outgoing[car as usize];
+                match (is_refused, error.raw_os_error()) {
+                    (false, Some(errno)) => failed.push((car, io::Error::from_raw_os_error(errno))),
+                    _ => self.sends.push(ring, Train::of(car, message), [message], Op::SendDatagram { index: car })?,
+                }
+            }
+        }
+        ring.enter(Wait::No, completions, failed)?;
         self.sends.clear();
         Ok(())
     }
 }
 
 impl SendTable {
-    fn has_room(&self, message: &Outgoing<'_>) -> bool {
-        self.used < self.headers.len() && self.slices.len() + message.slices.len() <= SLICES
+    fn has_room(&self, train: Train) -> bool {
+        self.used < self.headers.len() && self.slices.len() + train.slices as usize <= SLICES
     }
 
-    fn prepare(&mut self, listener: ListenerId, message: &Outgoing<'_>) -> squeue::Entry {
-        let (name, header) = (&mut self.names[self.used], &mut self.headers[self.used]);
+    /// Queues the send of a train of `messages`.
+    fn push<'o>(
+        &mut self,
+        ring: &mut Submissions<'_>,
+        train: Train,
+        messages: impl IntoIterator<Item = &'o Outgoing<'o>>,
+        op: Op,
+    ) -> io::Result<()> {
+        if !self.has_room(train) {
+            ring.submit()?;
+            self.clear();
+        }
         let first = self.slices.len();
+        let slices = messages.into_iter().flat_map(|message| message.slices);
         self.slices.extend(
-            message
-                .slices
-                .iter()
-                .map(|slice| libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() }),
+            slices.map(|slice| libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() }),
         );
-        header.msg_namelen = name.write(message.flow.peer);
+        let (name, header) = (&mut self.names[self.used], &mut self.headers[self.used]);
+        header.msg_namelen = name.write(train.peer);
         header.msg_name = name.as_ptr().cast_mut().cast();
         header.msg_iov = self.slices[first..].as_mut_ptr();
-        header.msg_iovlen = message.slices.len();
+        header.msg_iovlen = self.slices.len() - first;
+        (header.msg_control, header.msg_controllen) = (std::ptr::null_mut(), 0);
+        if train.cars > 1 {
+            let segments = &mut self.segments[self.used];
+            *segments = SegmentSize::new(train.car_octets as u16);
+            (header.msg_control, header.msg_controllen) =
+                (std::ptr::from_mut(segments).cast(), size_of::<SegmentSize>());
+        }
         self.used += 1;
-        opcode::SendMsg::new(types::Fixed(listener.0.into()), header)
+        let entry = opcode::SendMsg::new(types::Fixed(train.listener.0.into()), header)
             .flags((libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(op.user_data());
+        // SAFETY: the entry points into our tables, which keep their places until `clear`, and these at the octets
+        // of `messages`. Both outlive the enter of the caller's or the submit above: MSG_DONTWAIT makes a send run inline
+        // or fail there, and when an enter fails the ring is not entered again.
+        unsafe { ring.push(entry) }
     }
 
     fn clear(&mut self) {

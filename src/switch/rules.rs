@@ -38,6 +38,7 @@ pub(crate) fn edge_settings(config: &Config) -> io::Settings {
         receive_octets: config.udp.receive_buffer_bytes as usize,
         send_octets: config.udp.send_buffer_bytes as usize,
         batch_window: Duration::from_micros(config.batching.window_usecs.into()),
+        trains: config.udp.offload,
         mesh_messages: config.mesh.slots,
         drain: DRAIN,
         streams: io::StreamSettings {

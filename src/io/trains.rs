@@ -1,0 +1,232 @@
+//! Trains: datagrams of one turn that go from one socket to one peer and have one size leave in one send (UDP GSO), which costs the
+//! kernel one walk through its network stack instead of one for each. On the wire and for the receiver they are what they were.
+//!
+//! The last car of a train may be shorter. A datagram that does not fit its peer's train begins another one, so datagrams of
+//! one peer keep their order.
+
+use agent::{ListenerId, Outgoing};
+use std::io;
+use std::net::SocketAddr;
+
+/// Cars that the kernel takes (UDP_MAX_SEGMENTS was 64 until 6.9).
+const MAX_CARS: usize = 64;
+/// Octets of all cars: what the length field of IPv4 holds besides the headers.
+const MAX_OCTETS: usize = 65_507;
+/// Slices of one send (UIO_MAXIOV).
+const MAX_SLICES: usize = 1024;
+/// Octets of the longest car: what an Ethernet frame holds besides the headers of IPv6. The kernel does not fragment cars.
+const MAX_CAR: usize = 1452;
+/// Peers whose last train can be found. What is not found begins a train of its own.
+const PEERS: usize = 256;
+/// Ends the chain of a train's cars.
+const END: u32 = u32::MAX;
+
+/// The trains of one turn.
+pub(super) struct Trains {
+    trains: Vec<Train>,
+    /// For each datagram of the turn the one behind it in its train.
+    next: Vec<u32>,
+    /// The last train to a peer that was put there.
+    peers: Box<[u32; PEERS]>,
+    /// The longest car that the kernel has not refused yet; 0 for no trains at all.
+    max_car: usize,
+}
+
+/// Datagrams that leave in one send.
+#[derive(Clone, Copy)]
+pub(super) struct Train {
+    pub(super) listener: ListenerId,
+    pub(super) peer: SocketAddr,
+    first: u32,
+    last: u32,
+    /// How many datagrams.
+    pub(super) cars: u32,
+    pub(super) slices: u32,
+    /// Octets of each but the last, which has at most as many.
+    pub(super) car_octets: u32,
+    octets: u32,
+    is_complete: bool,
+}
+
+impl Trains {
+    /// None yet; and none ever of more than one datagram unless `enabled`.
+    pub(super) fn new(enabled: bool) -> Self {
+        let max_car = if enabled { MAX_CAR } else { 0 };
+        Self { trains: Vec::new(), next: Vec::new(), peers: Box::new([0; PEERS]), max_car }
+    }
+
+    /// Begins a turn.
+    pub(super) fn clear(&mut self) {
+        self.trains.clear();
+        self.next.clear();
+    }
+
+    /// Adds a datagram, the `index`-th message of the turn. They come in order.
+    pub(super) fn add(&mut self, index: u32, message: &Outgoing<'_>) {
+        self.next.resize(index as usize + 1, END);
+        let (listener, peer) = (message.flow.listener, message.flow.peer);
+        let (octets, slices) = (message.octets(), message.slices.len());
+        let slot = slot_of(peer);
+        let number = self.peers[slot] as usize;
+        // What a turn before has left in the table is of no peer's, or by chance of this one's: it fits, or it does not.
+        if let Some(train) = self.trains.get_mut(number)
+            && (train.listener, train.peer) == (listener, peer)
+            && train.takes(octets, slices, self.max_car)
+        {
+            self.next[train.last as usize] = index;
+            train.last = index;
+            train.cars += 1;
+            train.slices += slices as u32;
+            train.octets += octets as u32;
+            train.is_complete = octets < train.car_octets as usize;
+            return;
+        }
+        self.peers[slot] = self.trains.len() as u32;
+        self.trains.push(Train::of(index, message));
+    }
+
+    /// All of them, in the order of their first datagrams.
+    pub(super) fn all(&self) -> &[Train] {
+        &self.trains
+    }
+
+    /// The places of a train's datagrams in the turn, in order.
+    pub(super) fn cars(&self, train: Train) -> impl Iterator<Item = u32> {
+        let next = |&car: &u32| Some(self.next[car as usize]).filter(|&next| next != END);
+        std::iter::successors(Some(train.first), next)
+    }
+
+    /// Whether the kernel refuses `train` because it is one. Then there are none like it any more: its path takes shorter datagrams, or
+    /// its device cannot do it.
+    pub(super) fn is_refused(&mut self, train: Train, why: &io::Error) -> bool {
+        match why.raw_os_error() {
+            Some(libc::EINVAL | libc::EMSGSIZE) => self.max_car = self.max_car.min(train.car_octets as usize - 1),
+            Some(libc::EIO | libc::EOPNOTSUPP) => self.max_car = 0,
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl Train {
+    /// The train of one datagram, which is the `index`-th message of its turn.
+    pub(super) fn of(index: u32, message: &Outgoing<'_>) -> Self {
+        let octets = message.octets() as u32;
+        Self {
+            listener: message.flow.listener,
+            peer: message.flow.peer,
+            first: index,
+            last: index,
+            cars: 1,
+            slices: message.slices.len() as u32,
+            car_octets: octets,
+            octets,
+            is_complete: false,
+        }
+    }
+
+    fn takes(&self, octets: usize, slices: usize, max_car: usize) -> bool {
+        !self.is_complete
+            && octets <= self.car_octets as usize
+            && self.car_octets as usize <= max_car
+            && (self.cars as usize) < MAX_CARS
+            && self.octets as usize + octets <= MAX_OCTETS
+            && self.slices as usize + slices <= MAX_SLICES
+    }
+}
+
+/// Where a peer's last train is told. Two peers in one slot begin trains by turns.
+fn slot_of(peer: SocketAddr) -> usize {
+    let ip = match peer {
+        SocketAddr::V4(v4) => u32::from(*v4.ip()),
+        SocketAddr::V6(v6) => {
+            v6.ip().octets().as_chunks::<4>().0.iter().fold(0, |all, &four| all ^ u32::from_be_bytes(four))
+        }
+    };
+    let spread = (ip ^ u32::from(peer.port()) << 16 ^ u32::from(peer.port())).wrapping_mul(0x9e37_79b9);
+    (spread >> (u32::BITS - PEERS.ilog2())) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent::Flow;
+    use proptest::prelude::*;
+    use sip::Transport;
+
+    /// The trains of datagrams, each given by its peer and its octets.
+    fn trains<'t>(trains: &mut Trains, datagrams: &[(SocketAddr, &'t [&'t [u8]])]) -> Vec<(Train, Vec<u32>)> {
+        trains.clear();
+        for (index, &(peer, slices)) in (0..).zip(datagrams) {
+            let flow = Flow { listener: ListenerId(0), transport: Transport::Udp, peer, connection: None };
+            trains.add(index, &Outgoing { flow, slices });
+        }
+        trains.all().iter().map(|&train| (train, trains.cars(train).collect())).collect()
+    }
+
+    fn peer(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    /// What the kernel asks of a train (udp(7), UDP_SEGMENT), and what we ask: that each peer's datagrams keep their order.
+    fn check(datagrams: &[(u16, usize)], max_car: usize) {
+        let octets = [b'x'; 3000];
+        let slices: Vec<[&[u8]; 2]> = datagrams.iter().map(|&(_, size)| [&octets[..1], &octets[1..size]]).collect();
+        let all: Vec<_> = datagrams.iter().zip(&slices).map(|(&(port, _), slices)| (peer(port), &slices[..])).collect();
+        let mut planned = Trains { max_car, ..Trains::new(true) };
+        let found = trains(&mut planned, &all);
+        let mut seen: Vec<u32> = found.iter().flat_map(|(_, cars)| cars.clone()).collect();
+        for (train, cars) in &found {
+            assert_eq!(cars.len(), train.cars as usize);
+            let size = |car: &u32| datagrams[*car as usize].1;
+            let (last, others) = cars.split_last().expect("a train has a car");
+            assert!(others.iter().all(|car| size(car) == train.car_octets as usize));
+            assert!(size(last) <= train.car_octets as usize);
+            assert!(cars.len() == 1 || train.car_octets as usize <= max_car);
+            assert!(cars.len() <= MAX_CARS && cars.iter().map(size).sum::<usize>() <= MAX_OCTETS.max(size(last)));
+            assert_eq!(train.slices as usize, 2 * cars.len());
+            assert!(cars.iter().all(|&car| peer(datagrams[car as usize].0) == train.peer));
+        }
+        for (port, _) in datagrams {
+            let of_peer: Vec<u32> = seen.iter().copied().filter(|&car| datagrams[car as usize].0 == *port).collect();
+            assert!(of_peer.is_sorted(), "{of_peer:?}");
+        }
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..datagrams.len() as u32), "each goes once");
+    }
+
+    proptest! {
+        #[test]
+        fn trains_are_what_the_kernel_takes_and_keep_the_order_of_a_peer(
+            datagrams in proptest::collection::vec((1u16..4, prop_oneof![Just(400), Just(500), Just(30), 2usize..3000]), 0..300),
+            max_car in prop_oneof![Just(MAX_CAR), Just(0), Just(450)],
+        ) {
+            check(&datagrams, max_car);
+        }
+    }
+
+    #[test]
+    fn datagrams_of_one_size_that_alternate_between_peers_make_a_train_for_each() {
+        let slices: &[&[u8]] = &[&[b'x'; 400]];
+        let all: Vec<_> = (0..100).map(|n| (peer(5060 + n % 2), slices)).collect();
+        let cars: Vec<_> = trains(&mut Trains::new(true), &all).iter().map(|(train, _)| train.cars).collect();
+        assert_eq!(cars, [50, 50]);
+        assert_eq!(trains(&mut Trains::new(false), &all).len(), 100);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_not_tried_again() {
+        let slices: &[&[u8]] = &[&[b'x'; 400]];
+        let all = [(peer(1), slices); 2];
+        let mut planned = Trains::new(true);
+        let train = trains(&mut planned, &all)[0].0;
+        assert!(!planned.is_refused(train, &io::Error::from_raw_os_error(libc::EAGAIN)));
+        assert_eq!(trains(&mut planned, &all).len(), 1);
+        assert!(planned.is_refused(train, &io::Error::from_raw_os_error(libc::EINVAL)));
+        assert_eq!(trains(&mut planned, &all).len(), 2);
+        let shorter: &[&[u8]] = &[&[b'x'; 399]];
+        assert_eq!(trains(&mut planned, &[(peer(1), shorter); 2]).len(), 1);
+        assert!(planned.is_refused(train, &io::Error::from_raw_os_error(libc::EIO)));
+        assert_eq!(trains(&mut planned, &[(peer(1), shorter); 2]).len(), 2);
+    }
+}
