@@ -1,6 +1,6 @@
 //! The side-by-side run: floor, switch and rival in turn, every figure the median of several repetitions.
 //!
-//! Each workload is measured twice: *paced*, at one rate for all, and *full*, at the highest rate that the server itself
+//! Each workload is measured *paced*, at one rate for all, and *full*, at the highest rate that the server itself
 //! sustains. A paced figure shows what wake-ups cost, a full one what the work costs.
 
 use std::{
@@ -29,7 +29,13 @@ const SOURCES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// From a call's answer to its hang-up.
 const HOLD: Duration = Duration::from_millis(100);
-/// The row of complete calls.
+/// The names of the rows' work.
+pub(crate) const FORWARD_OPTIONS: &str = "forward OPTIONS 462 B";
+pub(crate) const FORWARD_INVITE: &str = "forward INVITE 975 B";
+pub(crate) const REGISTER_NEW: &str = "REGISTER new";
+pub(crate) const REGISTER_REFRESH: &str = "REGISTER refresh";
+pub(crate) const LOOKUP_OPTIONS: &str = "lookup OPTIONS 462 B";
+pub(crate) const LOOKUP_INVITE: &str = "lookup INVITE 975 B";
 const CALL: &str = "call, INVITE to BYE";
 /// Datagrams in and datagrams out of one call, as pairs of which the floor moves one at a time: INVITE, 100, 180, 200, ACK,
 /// BYE and 200 on each of two legs.
@@ -42,8 +48,8 @@ pub const ONE_DIAL: &str = "sys.dial(\"${dst}\", 30);";
 pub struct Plan {
     /// Repetitions, of which the medians are taken.
     pub repetitions: usize,
-    /// Messages a second of the paced runs.
-    pub rate: f64,
+    /// Messages a second of the paced runs: the first is that of all work, the others are those of forwarding alone.
+    pub rates: Vec<u32>,
     /// How long a paced run takes.
     pub time: Duration,
     /// Where the search for the highest rate begins.
@@ -53,7 +59,7 @@ pub struct Plan {
     /// How many addresses of record are registered, in turn; the last is also restarted. Without any there are calls only.
     pub aors: Vec<u32>,
     /// Calls a second of their paced runs.
-    pub call_rate: f64,
+    pub call_rate: u32,
     /// Where the search for the highest rate of calls begins.
     pub max_call_rate: f64,
     /// The cores.
@@ -77,7 +83,7 @@ pub struct Row {
     pub rate: f64,
     /// The server's CPU time per message.
     pub cpu: CpuPerMessage,
-    /// That total, as a multiple of the floor's for the OPTIONS at the same pace.
+    /// That total, as a multiple of the first floor's at the same pace.
     pub of_floor: f64,
     /// That total, as a multiple of the rival's for the same work at the same pace; None without a rival, and for the rival.
     pub of_rival: Option<f64>,
@@ -85,6 +91,8 @@ pub struct Row {
     pub p50_us: f64,
     /// The latency of 99 %.
     pub p99_us: f64,
+    /// The latency of 99.9 %.
+    pub p999_us: f64,
     /// The part of the messages that was lost or refused.
     pub loss: f64,
 }
@@ -93,8 +101,8 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pace {
-    /// The same for all servers.
-    Paced,
+    /// So many messages or calls a second, the same for all servers.
+    Paced(u32),
     /// The highest that this server sustains.
     Full,
 }
@@ -142,21 +150,24 @@ pub struct Comparison {
     pub restarts: Vec<Restart>,
 }
 
-/// Runs `floor`, then `server` and then its `rival` through the plan, and calls through each of `callees`. The rival keeps its bindings in memory,
-/// and is not restarted.
+/// Runs the `floors`, then `server` and then its `rival` through the plan, and calls through each of `callees`. All are held against the first
+/// of the floors. The rival keeps its bindings in memory, and is not restarted.
 pub fn run(
     plan: &Plan,
-    floor: &dyn Server,
+    floors: &[&dyn Server],
     server: &dyn Server,
     rival: Option<&dyn Server>,
     callees: &[&dyn Server],
 ) -> Result<Comparison> {
     ensure!(plan.repetitions > 0, "a comparison has repetitions");
+    ensure!(!floors.is_empty() && !plan.rates.is_empty(), "a comparison has a floor and a rate");
     mmsg::pin(plan.cores.generator)?;
     let mut bench =
         Bench { plan, sink: mmsg::bind(0)?, samples: Vec::new(), bindings: Vec::new(), restarts: Vec::new() };
     for _ in 0..plan.repetitions {
-        bench.forward(floor)?;
+        for &floor in floors {
+            bench.forward(floor)?;
+        }
         if !plan.aors.is_empty() {
             bench.forward(server)?;
             rival.map(|rival| bench.forward(rival)).transpose()?;
@@ -169,7 +180,7 @@ pub fn run(
             bench.call(server)?;
         }
     }
-    bench.conclude(floor, rival)
+    bench.conclude(floors[0], rival)
 }
 
 struct Sample {
@@ -215,9 +226,14 @@ impl Bench<'_> {
         let dir = tempfile::tempdir_in(&self.plan.dir)?;
         let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
         self.warm_up(&running)?;
-        for (work, method) in [("forward OPTIONS 462 B", Method::Options), ("forward INVITE 975 B", Method::Invite)] {
-            let load = self.load(&running, Workload::Forward { method, answered: false }, &[0]);
-            self.paced_and_full(work, None, server, load)?;
+        for (work, method) in [(FORWARD_OPTIONS, Method::Options), (FORWARD_INVITE, Method::Invite)] {
+            let mut load = self.load(&running, Workload::Forward { method, answered: false }, &[0]);
+            self.paced_and_full(work, None, server, load.clone())?;
+            for &rate in &self.plan.rates[1..] {
+                (load.rate, load.count) = (f64::from(rate), self.count_at(rate));
+                let paced = load::run(&load, &self.sink)?;
+                self.keep(work, None, Pace::Paced(rate), server, paced);
+            }
         }
         running.stop(Signal::TERM)?;
         Ok(())
@@ -238,7 +254,7 @@ impl Bench<'_> {
         let next_cseq = outcome.next_cseq;
         let (missing, next_cseq) = self.repeat_lost(&running, &register, outcome.lost_aors.clone(), next_cseq)?;
         ensure!(missing.is_empty(), "{} of {count} addresses of record cannot be registered", missing.len());
-        self.keep("REGISTER new", Some(count), Pace::Paced, server, outcome);
+        self.keep(REGISTER_NEW, Some(count), self.pace(), server, outcome);
         let growth = Memory::read(running.pid())?.pss.saturating_sub(before.pss);
         let octets_each = growth as f64 / f64::from(count);
         self.bindings.push(Bindings { server: server.name(), count, octets_each });
@@ -246,10 +262,11 @@ impl Bench<'_> {
         let shuffled = load::shuffled(count);
         let mut refresh = self.load(&running, register, &shuffled);
         refresh.first_cseq = next_cseq;
-        self.paced_and_full("REGISTER refresh", Some(count), server, refresh)?;
-        let lookup = Workload::Lookup { method: Method::Options, answered: false };
-        let load = self.load(&running, lookup, &shuffled);
-        self.paced_and_full("lookup OPTIONS 462 B", Some(count), server, load)?;
+        self.paced_and_full(REGISTER_REFRESH, Some(count), server, refresh)?;
+        for (work, method) in [(LOOKUP_OPTIONS, Method::Options), (LOOKUP_INVITE, Method::Invite)] {
+            let load = self.load(&running, Workload::Lookup { method, answered: false }, &shuffled);
+            self.paced_and_full(work, Some(count), server, load)?;
+        }
 
         if !restarts {
             running.stop(Signal::TERM)?;
@@ -266,8 +283,8 @@ impl Bench<'_> {
         let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
         let mut calls = Calls {
             callees: 0..CALLEES,
-            rate: self.plan.call_rate,
-            count: (self.plan.call_rate * self.plan.time.as_secs_f64()) as u64,
+            rate: f64::from(self.plan.call_rate),
+            count: self.count_at(self.plan.call_rate),
             hold: HOLD,
             pid: Some(running.pid()),
             ..Calls::new(running.address, DOMAIN)
@@ -279,7 +296,7 @@ impl Bench<'_> {
         calls.rate = self.plan.max_call_rate;
         // A trial lasts longer than one of messages: a call does.
         let full = calls::find_max(&calls, &self.sink, 2 * self.plan.trial)?;
-        self.keep(CALL, None, Pace::Paced, server, paced);
+        self.keep(CALL, None, Pace::Paced(self.plan.call_rate), server, paced);
         self.keep(CALL, None, Pace::Full, server, full);
         running.stop(Signal::TERM)?;
         Ok(())
@@ -340,7 +357,7 @@ impl Bench<'_> {
         load.first_cseq = paced.next_cseq;
         load.rate = self.plan.max_rate;
         let full = load::find_max(&load, &self.sink, self.plan.trial)?;
-        self.keep(work, aors, Pace::Paced, server, paced);
+        self.keep(work, aors, self.pace(), server, paced);
         self.keep(work, aors, Pace::Full, server, full);
         Ok(())
     }
@@ -370,12 +387,22 @@ impl Bench<'_> {
             workload,
             aors,
             first_cseq: 1,
-            rate: self.plan.rate,
-            count: (self.plan.rate * self.plan.time.as_secs_f64()) as u64,
+            rate: f64::from(self.plan.rates[0]),
+            count: self.count_at(self.plan.rates[0]),
             sources: SOURCES,
             patience: PATIENCE,
             pid: Some(running.pid()),
         }
+    }
+
+    /// That of the paced runs of all work.
+    fn pace(&self) -> Pace {
+        Pace::Paced(self.plan.rates[0])
+    }
+
+    /// How many messages a paced run has.
+    fn count_at(&self, rate: u32) -> u64 {
+        (f64::from(rate) * self.plan.time.as_secs_f64()) as u64
     }
 
     fn place<'a>(&self, dir: &'a Path) -> Result<Place<'a>> {
@@ -410,18 +437,22 @@ impl Bench<'_> {
                 of_rival: None,
                 p50_us: median_of(&|it| it.latency.p50_us),
                 p99_us: median_of(&|it| it.latency.p99_us),
+                p999_us: median_of(&|it| it.latency.p999_us),
                 loss: median_of(&|it| it.loss),
             });
         }
+        let first_pace = self.pace();
         let floors: Vec<(Pace, String, f64)> = rows
             .iter()
             .filter(|row| row.server == floor.name())
             .map(|row| (row.pace, row.work.clone(), row.cpu.total_us))
             .collect();
         for row in &mut rows {
+            // A call's pace is its own, and is held against the first.
+            let pace = if row.work == CALL && row.pace != Pace::Full { first_pace } else { row.pace };
             // Work that the floor does not do is held against its OPTIONS: also one datagram in and one out.
             let of = |work: Option<&str>| {
-                floors.iter().find(|(pace, name, _)| *pace == row.pace && work.is_none_or(|work| work == name))
+                floors.iter().find(|(its, name, _)| *its == pace && work.is_none_or(|work| work == name))
             };
             let pairs = if row.work == CALL { CALL_PAIRS } else { 1.0 };
             let floor = of(Some(&row.work)).or(of(None)).map_or(f64::NAN, |(_, _, floor)| floor * pairs);
@@ -473,23 +504,27 @@ impl fmt::Display for Comparison {
         writeln!(f, "{}; medians of {}.\n", self.machine, self.repetitions)?;
         writeln!(
             f,
-            "| work | AORs | pace | server | messages/s | user µs | system µs | CPU µs | × floor | × rival | p50 µs | p99 µs | loss % |"
+            "| work | AORs | pace | server | messages/s | user µs | system µs | CPU µs | × floor | × rival | p50 µs | p99 µs | p99.9 µs | loss % |"
         )?;
-        writeln!(f, "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |")?;
+        writeln!(f, "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")?;
         for row in &self.rows {
             let aors = row.aors.map(|aors| aors.to_string()).unwrap_or_default();
-            let pace = if row.pace == Pace::Paced { "paced" } else { "full" };
+            let pace = match row.pace {
+                Pace::Paced(rate) => format!("paced {rate}"),
+                Pace::Full => "full".into(),
+            };
             let of_rival = row.of_rival.map(|of_rival| format!("{of_rival:.2}")).unwrap_or_default();
             let CpuPerMessage { user_us, system_us, total_us } = row.cpu;
             writeln!(
                 f,
-                "| {} | {aors} | {pace} | {} | {:.0} | {user_us:.2} | {system_us:.2} | {total_us:.2} | {:.2} | {of_rival} | {:.0} | {:.0} | {:.3} |",
+                "| {} | {aors} | {pace} | {} | {:.0} | {user_us:.2} | {system_us:.2} | {total_us:.2} | {:.2} | {of_rival} | {:.0} | {:.0} | {:.0} | {:.3} |",
                 row.work,
                 row.server,
                 row.rate,
                 row.of_floor,
                 row.p50_us,
                 row.p99_us,
+                row.p999_us,
                 100.0 * row.loss
             )?;
         }
@@ -534,13 +569,14 @@ mod tests {
             of_rival: None,
             p50_us: 1.0,
             p99_us: 1.0,
+            p999_us: 1.0,
             loss: 0.0,
         };
         let (few, many) = (Some(1), Some(2));
         let mut rows = [
             row("ours", few, Pace::Full, 3.0),
             row("theirs", few, Pace::Full, 12.0),
-            row("theirs", few, Pace::Paced, 6.0),
+            row("theirs", few, Pace::Paced(5), 6.0),
             row("ours", many, Pace::Full, 3.0),
         ];
         hold_against(&mut rows, "theirs");

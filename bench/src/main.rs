@@ -159,15 +159,15 @@ struct CompareArgs {
     /// The switch.
     #[arg(long, default_value = "target/release/ringswitch")]
     switch: PathBuf,
-    /// How the floor forwards.
-    #[arg(long, value_enum, default_value = "mmsg")]
-    floor: Way,
+    /// How the floors forward; all else is held against the first.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "mmsg")]
+    floor: Vec<Way>,
     /// Repetitions, of which the medians are taken.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Messages a second of the paced runs.
-    #[arg(long, default_value_t = 40_000.0)]
-    rate: f64,
+    /// Messages a second of the paced runs: of all work, and then further ones of forwarding alone.
+    #[arg(long, value_delimiter = ',', default_value = "40000,5000,20000")]
+    rate: Vec<u32>,
     /// How long a paced run takes.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -181,8 +181,8 @@ struct CompareArgs {
     #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
     aors: Vec<u32>,
     /// Calls a second of their paced runs.
-    #[arg(long, default_value_t = 1_000.0)]
-    call_rate: f64,
+    #[arg(long, default_value_t = 1_000)]
+    call_rate: u32,
     /// Where the search for the highest rate of calls begins.
     #[arg(long, default_value_t = 20_000.0)]
     max_call_rate: f64,
@@ -293,11 +293,12 @@ fn run_floor(args: &FloorArgs) -> Result<()> {
 }
 
 fn run_compare(args: &CompareArgs) -> Result<()> {
-    let floor = Floor { program: std::env::current_exe()?, way: args.floor };
+    let own = std::env::current_exe()?;
+    let floors: Vec<Floor> = args.floor.iter().map(|&way| Floor { program: own.clone(), way }).collect();
     let program = args.switch.canonicalize().with_context(|| format!("no switch at {}", args.switch.display()))?;
     let plan = Plan {
         repetitions: args.repeat,
-        rate: args.rate,
+        rates: args.rate.clone(),
         time: Duration::from_secs_f64(args.seconds),
         max_rate: args.max_rate,
         trial: Duration::from_secs_f64(args.trial_seconds),
@@ -316,7 +317,8 @@ fn run_compare(args: &CompareArgs) -> Result<()> {
     };
     let rival = rival.as_ref().map(|it| it as &dyn Server);
     let callees = callees.each_ref().map(|it| it as &dyn Server);
-    let comparison = compare::run(&plan, &floor, &switch(Scene::proxy()), rival, &callees)?;
+    let floors: Vec<&dyn Server> = floors.iter().map(|it| it as &dyn Server).collect();
+    let comparison = compare::run(&plan, &floors, &switch(Scene::proxy()), rival, &callees)?;
     print!("{comparison}");
     if let Some(file) = &args.json {
         fs::write(file, serde_json::to_vec_pretty(&comparison)?)
