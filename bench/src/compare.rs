@@ -16,11 +16,12 @@ use serde::Serialize;
 
 use crate::{
     calls::{self, Calls},
+    digest::{Algorithm, Credentials},
     load::{self, Latency, Load, Outcome, Workload},
     message::{DOMAIN, Method},
     mmsg,
     process::{CpuPerMessage, Memory},
-    server::{CALLEES, Cores, Place, Probe, Running, Server, free_port},
+    server::{ACCOUNTS, CALLEES, Cores, PASSWORD, Place, Probe, Running, Server, free_port},
 };
 
 /// How often what was lost is sent again until all addresses of record are registered or found.
@@ -36,10 +37,14 @@ pub(crate) const REGISTER_NEW: &str = "REGISTER new";
 pub(crate) const REGISTER_REFRESH: &str = "REGISTER refresh";
 pub(crate) const LOOKUP_OPTIONS: &str = "lookup OPTIONS 462 B";
 pub(crate) const LOOKUP_INVITE: &str = "lookup INVITE 975 B";
+pub(crate) const REGISTER_DIGEST: &str = "REGISTER with digest";
+pub(crate) const DISPATCH: &str = "forward, Record-Route, sanity, dispatch";
 const CALL: &str = "call, INVITE to BYE";
 /// Datagrams in and datagrams out of one call, as pairs of which the floor moves one at a time: INVITE, 100, 180, 200, ACK,
 /// BYE and 200 on each of two legs.
-const CALL_PAIRS: f64 = 7.0;
+const CALL_PAIRS: u32 = 7;
+/// The same of REGISTER, 401, REGISTER and 200.
+const DIGEST_PAIRS: u32 = 2;
 /// The plan of the calls that have one.
 pub const ONE_DIAL: &str = "sys.dial(\"${dst}\", 30);";
 
@@ -58,6 +63,8 @@ pub struct Plan {
     pub trial: Duration,
     /// How many addresses of record are registered, in turn; the last is also restarted. Without any there are calls only.
     pub aors: Vec<u32>,
+    /// What REGISTERs are challenged with.
+    pub algorithm: Algorithm,
     /// Calls a second of their paced runs.
     pub call_rate: u32,
     /// Where the search for the highest rate of calls begins.
@@ -66,6 +73,17 @@ pub struct Plan {
     pub cores: Cores,
     /// Where the data directories are made; a real disk, if durability is to cost what it costs.
     pub dir: PathBuf,
+}
+
+/// A program under test, set up in each way that the rows ask for, and under one name.
+#[derive(Clone, Copy)]
+pub struct Contender<'a> {
+    /// It asks nobody for a password.
+    pub open: &'a dyn Server,
+    /// It challenges every REGISTER.
+    pub challenging: &'a dyn Server,
+    /// It records its route in requests for [`DOMAIN`] and dispatches them to the sink by their Call-ID.
+    pub dispatching: &'a dyn Server,
 }
 
 /// One line of the table.
@@ -150,13 +168,13 @@ pub struct Comparison {
     pub restarts: Vec<Restart>,
 }
 
-/// Runs the `floors`, then `server` and then its `rival` through the plan, and calls through each of `callees`. All are held against the first
+/// Runs the `floors`, then the `switch` and then its `rival` through the plan, and calls through each of `callees`. All are held against the first
 /// of the floors. The rival keeps its bindings in memory, and is not restarted.
 pub fn run(
     plan: &Plan,
     floors: &[&dyn Server],
-    server: &dyn Server,
-    rival: Option<&dyn Server>,
+    switch: Contender,
+    rival: Option<Contender>,
     callees: &[&dyn Server],
 ) -> Result<Comparison> {
     ensure!(plan.repetitions > 0, "a comparison has repetitions");
@@ -169,18 +187,21 @@ pub fn run(
             bench.forward(floor)?;
         }
         if !plan.aors.is_empty() {
-            bench.forward(server)?;
-            rival.map(|rival| bench.forward(rival)).transpose()?;
+            for contender in [Some(switch), rival].into_iter().flatten() {
+                bench.forward(contender.open)?;
+                bench.dispatch(contender.dispatching)?;
+                bench.register_with_digest(contender.challenging)?;
+            }
         }
         for &aors in &plan.aors {
-            bench.register(server, aors, plan.aors.last() == Some(&aors))?;
-            rival.map(|rival| bench.register(rival, aors, false)).transpose()?;
+            bench.register(switch.open, aors, plan.aors.last() == Some(&aors))?;
+            rival.map(|rival| bench.register(rival.open, aors, false)).transpose()?;
         }
         for &server in callees {
             bench.call(server)?;
         }
     }
-    bench.conclude(floors[0], rival)
+    bench.conclude(floors[0], rival.map(|rival| rival.open))
 }
 
 struct Sample {
@@ -235,6 +256,35 @@ impl Bench<'_> {
                 self.keep(work, None, Pace::Paced(rate), server, paced);
             }
         }
+        running.stop(Signal::TERM)?;
+        Ok(())
+    }
+
+    fn dispatch(&mut self, server: &dyn Server) -> Result<()> {
+        let dir = tempfile::tempdir_in(&self.plan.dir)?;
+        let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
+        self.warm_up(&running)?;
+        let load = self.load(&running, Workload::Lookup { method: Method::Invite, answered: false }, &[0]);
+        self.paced_and_full(DISPATCH, None, server, load)?;
+        running.stop(Signal::TERM)?;
+        Ok(())
+    }
+
+    fn register_with_digest(&mut self, server: &dyn Server) -> Result<()> {
+        let dir = tempfile::tempdir_in(&self.plan.dir)?;
+        let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
+        self.warm_up(&running)?;
+        let credentials = Credentials { password: PASSWORD.into(), algorithm: self.plan.algorithm };
+        let register = Workload::Register { credentials: Some(credentials) };
+        let aors = load::shuffled(ACCOUNTS);
+        let (missing, next_cseq) = self.repeat_lost(&running, &register, aors.clone(), 1)?;
+        ensure!(missing.is_empty(), "{} of {ACCOUNTS} accounts cannot be registered", missing.len());
+        let mut load = self.load(&running, register, &aors);
+        load.first_cseq = next_cseq;
+        // As many datagrams a second as in all other work.
+        load.rate /= f64::from(DIGEST_PAIRS);
+        load.count /= u64::from(DIGEST_PAIRS);
+        self.paced_and_full(REGISTER_DIGEST, None, server, load)?;
         running.stop(Signal::TERM)?;
         Ok(())
     }
@@ -353,11 +403,11 @@ impl Bench<'_> {
         server: &dyn Server,
         mut load: Load,
     ) -> Result<()> {
-        let paced = load::run(&load, &self.sink)?;
+        let (pace, paced) = (Pace::Paced(load.rate as u32), load::run(&load, &self.sink)?);
         load.first_cseq = paced.next_cseq;
         load.rate = self.plan.max_rate;
         let full = load::find_max(&load, &self.sink, self.plan.trial)?;
-        self.keep(work, aors, self.pace(), server, paced);
+        self.keep(work, aors, pace, server, paced);
         self.keep(work, aors, Pace::Full, server, full);
         Ok(())
     }
@@ -448,14 +498,14 @@ impl Bench<'_> {
             .map(|row| (row.pace, row.work.clone(), row.cpu.total_us))
             .collect();
         for row in &mut rows {
-            // A call's pace is its own, and is held against the first.
-            let pace = if row.work == CALL && row.pace != Pace::Full { first_pace } else { row.pace };
-            // Work that the floor does not do is held against its OPTIONS: also one datagram in and one out.
-            let of = |work: Option<&str>| {
-                floors.iter().find(|(its, name, _)| *its == pace && work.is_none_or(|work| work == name))
+            let (work, pairs) = floor_of(&row.work);
+            let at = |pace: Pace| floors.iter().find(|(its, name, _)| (*its, name.as_str()) == (pace, work));
+            let floor = match row.pace {
+                // At as many datagrams a second, or else at the first pace.
+                Pace::Paced(rate) => at(Pace::Paced(rate * pairs)).or(at(first_pace)),
+                Pace::Full => at(Pace::Full),
             };
-            let pairs = if row.work == CALL { CALL_PAIRS } else { 1.0 };
-            let floor = of(Some(&row.work)).or(of(None)).map_or(f64::NAN, |(_, _, floor)| floor * pairs);
+            let floor = floor.map_or(f64::NAN, |(_, _, floor)| floor * f64::from(pairs));
             row.of_floor = row.cpu.total_us / floor;
         }
         if let Some(rival) = rival {
@@ -468,6 +518,16 @@ impl Bench<'_> {
             bindings: self.bindings,
             restarts: self.restarts,
         })
+    }
+}
+
+/// What the floor does that a row's work is held against: which of its messages, and how many of them.
+fn floor_of(work: &str) -> (&'static str, u32) {
+    match work {
+        FORWARD_INVITE | LOOKUP_INVITE | DISPATCH => (FORWARD_INVITE, 1),
+        REGISTER_DIGEST => (FORWARD_OPTIONS, DIGEST_PAIRS),
+        CALL => (FORWARD_OPTIONS, CALL_PAIRS),
+        _ => (FORWARD_OPTIONS, 1),
     }
 }
 

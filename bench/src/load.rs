@@ -343,6 +343,8 @@ impl Run<'_> {
                 Some(arrival) if self.load.workload.completes_at_sink() => self.complete(arrival.ordinal, now),
                 // An answer that the kernel refuses is lost like any other.
                 Some(_) => drop(sink.send_to(&message::ok_to(datagram), from)),
+                // A server that asks whether the sink is there gives it nothing until it has an answer.
+                None if datagram.starts_with(b"OPTIONS ") => drop(sink.send_to(&message::ok_to(datagram), from)),
                 None => {}
             }
         }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bench::{
-    compare::{self, Plan},
+    compare::{self, Contender, Plan},
     digest::{Algorithm, Credentials},
     floor::{self, Way},
     load::{self, Load, Outcome, Workload},
@@ -180,6 +180,9 @@ struct CompareArgs {
     /// How many addresses of record are registered, in turn; the last is also restarted.
     #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
     aors: Vec<u32>,
+    /// What REGISTERs are challenged with, in the row that has a challenge.
+    #[arg(long, value_enum, default_value = "md5")]
+    algorithm: Algorithm,
     /// Calls a second of their paced runs.
     #[arg(long, default_value_t = 1_000)]
     call_rate: u32,
@@ -303,6 +306,7 @@ fn run_compare(args: &CompareArgs) -> Result<()> {
         max_rate: args.max_rate,
         trial: Duration::from_secs_f64(args.trial_seconds),
         aors: if args.only_calls { Vec::new() } else { args.aors.clone() },
+        algorithm: args.algorithm,
         call_rate: args.call_rate,
         max_call_rate: args.max_call_rate,
         cores: Cores { generator: args.core, server: args.server_core },
@@ -311,20 +315,28 @@ fn run_compare(args: &CompareArgs) -> Result<()> {
     let switch = |scene| Ringswitch { program: program.clone(), scene };
     let with_plan = Scene::one().with_plan("one dial", "caller", compare::ONE_DIAL);
     let callees = [switch(Scene::one()), switch(with_plan)];
-    let rival = match args.rival {
-        Some(Rival::Kamailio) => Some(Kamailio::find()?),
+    let callees = callees.each_ref().map(|it| it as &dyn Server);
+    let ours = [Scene::proxy(), Scene::challenging(args.algorithm), Scene::dispatching()].map(switch);
+    let theirs = match args.rival {
+        Some(Rival::Kamailio) => {
+            let kamailio = Kamailio::find()?;
+            Some([kamailio, kamailio.challenging(args.algorithm), kamailio.dispatching()])
+        }
         None => None,
     };
-    let rival = rival.as_ref().map(|it| it as &dyn Server);
-    let callees = callees.each_ref().map(|it| it as &dyn Server);
     let floors: Vec<&dyn Server> = floors.iter().map(|it| it as &dyn Server).collect();
-    let comparison = compare::run(&plan, &floors, &switch(Scene::proxy()), rival, &callees)?;
+    let rival = theirs.as_ref().map(contender);
+    let comparison = compare::run(&plan, &floors, contender(&ours), rival, &callees)?;
     print!("{comparison}");
     if let Some(file) = &args.json {
         fs::write(file, serde_json::to_vec_pretty(&comparison)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+fn contender<S: Server>([open, challenging, dispatching]: &[S; 3]) -> Contender<'_> {
+    Contender { open, challenging, dispatching }
 }
 
 /// One floor under one load.
