@@ -1,7 +1,7 @@
 //! The bench: what the switch costs, beside the floor that no proxy can go below, in one run on one machine.
 //!
 //! A load's way through this crate: a [`message`] template is stamped and sent in batches ([`mmsg`]) at the pace of
-//! [`load`], to a [`server`] under test (the switch, or the null forwarder of [`floor`]), whose CPU time and memory
+//! [`load`] and from its [`sources`], to a [`server`] under test (the switch, or the null forwarder of [`floor`]), whose CPU time and memory
 //! [`process`] reads; [`compare`] puts the figures side by side. [`calls`] are complete ones, with phones at both ends;
 //! [`waiting`], [`isolation`], [`callbacks`] and [`kills`] make them under hard conditions, or find how long others wait [`beside`] them. Everything stays on the loopback, and every run has a
 //! bound in messages and in time.
@@ -21,4 +21,5 @@ pub mod mmsg;
 pub mod process;
 pub mod rival;
 pub mod server;
+pub mod sources;
 pub mod waiting;

@@ -71,6 +71,15 @@ enum Work {
     Lookup,
 }
 
+/// How large messages are.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sizes {
+    /// All as large as --method says.
+    Fixed,
+    /// OPTIONS and INVITEs from 462 to 1400 octets, in an order that is the same in every run.
+    Mixed,
+}
+
 #[derive(Args)]
 struct LoadArgs {
     /// What is sent.
@@ -84,6 +93,9 @@ struct LoadArgs {
     /// The request that is forwarded.
     #[arg(long, value_enum, default_value = "options")]
     method: Method,
+    /// How large the forwarded requests are; mixed ones are of several methods, whatever --method says.
+    #[arg(long, value_enum, default_value = "fixed")]
+    sizes: Sizes,
     /// The sink answers 200 through the server, and the latency is that of the round trip.
     #[arg(long)]
     answered: bool,
@@ -102,7 +114,7 @@ struct LoadArgs {
     /// The CSeq number to begin with: above that of the run before, which names it as next_cseq.
     #[arg(long, default_value_t = 1)]
     first_cseq: u32,
-    /// Source sockets; 1 is one big trunk.
+    /// Source sockets: 1 is one big trunk, thousands are phones.
     #[arg(long, default_value_t = 8)]
     sources: usize,
     /// The core of generator and sink.
@@ -245,9 +257,12 @@ fn run_load(args: &LoadArgs) -> Result<()> {
         mmsg::pin(core)?;
     }
     ensure!(args.aors > 0, "--aors is at least 1");
+    let is_mixed = args.sizes == Sizes::Mixed;
+    ensure!(!is_mixed || matches!(args.work, Work::Forward), "only what is forwarded can have mixed sizes");
     let (method, answered) = (args.method, args.answered);
     let password = args.password.clone();
     let workload = match args.work {
+        Work::Forward if is_mixed => Workload::Mixed { answered },
         Work::Forward => Workload::Forward { method, answered },
         Work::Lookup => Workload::Lookup { method, answered },
         Work::RegisterNew | Work::RegisterRefresh => Workload::Register { credentials: None },
@@ -354,10 +369,15 @@ fn run_quick(args: &QuickArgs) -> Result<()> {
         let dir = tempfile::tempdir()?;
         let place = Place { listen: free_port()?, sink: mmsg::address(&sink), cores: None, dir: dir.path() };
         let running = Running::start(&floor, &place, &sink, Probe::Forwards)?;
-        for method in [Method::Options, Method::Invite] {
+        let answered = false;
+        for (name, workload) in [
+            ("options", Workload::Forward { method: Method::Options, answered }),
+            ("invite", Workload::Forward { method: Method::Invite, answered }),
+            ("mixed", Workload::Mixed { answered }),
+        ] {
             let load = Load {
                 server: SocketAddrV4::new(Ipv4Addr::LOCALHOST, place.listen),
-                workload: Workload::Forward { method, answered: false },
+                workload,
                 aors: &[0],
                 first_cseq: 1,
                 rate: args.rate,
@@ -367,7 +387,7 @@ fn run_quick(args: &QuickArgs) -> Result<()> {
                 pid: Some(running.pid()),
             };
             let outcome = load::run(&load, &sink)?;
-            passes.push(Pass { way: format!("{way:?} {method:?}").to_lowercase(), outcome });
+            passes.push(Pass { way: format!("{way:?} {name}").to_lowercase(), outcome });
         }
         running.stop(Signal::TERM)?;
     }
