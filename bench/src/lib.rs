@@ -2,7 +2,7 @@
 //!
 //! A load's way through this crate: a [`message`] template is stamped and sent in batches ([`mmsg`]) at the pace of
 //! [`load`] and from its [`sources`], to a [`server`] under test (the switch, or the null forwarder of [`floor`]), whose CPU time and memory
-//! [`process`] reads; [`compare`] puts the figures side by side. [`calls`] are complete ones, with phones at both ends;
+//! [`process`] reads; [`compare`] puts the figures side by side, and [`sweep`] tells with a [`plot`] how latency grows. [`calls`] are complete ones, with phones at both ends;
 //! [`waiting`], [`isolation`], [`callbacks`] and [`kills`] make them under hard conditions, or find how long others wait [`beside`] them. Everything stays on the loopback, and every run has a
 //! bound in messages and in time.
 #![expect(clippy::disallowed_methods, reason = "a load generator is all edge: clocks, sockets and files are its work")]
@@ -18,8 +18,10 @@ pub mod kills;
 pub mod load;
 pub mod message;
 pub mod mmsg;
+pub mod plot;
 pub mod process;
 pub mod rival;
 pub mod server;
 pub mod sources;
+pub mod sweep;
 pub mod waiting;

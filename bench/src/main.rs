@@ -4,6 +4,7 @@
 mod commands;
 
 use std::{
+    fmt::Display,
     fs,
     net::{Ipv4Addr, SocketAddrV4},
     path::PathBuf,
@@ -22,6 +23,7 @@ use bench::{
     process::Cpu,
     rival::Kamailio,
     server::{Cores, Floor, Place, Probe, Ringswitch, Running, Scene, Server, free_port},
+    sweep,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::Signal;
@@ -126,6 +128,12 @@ struct LoadArgs {
     /// Searches the highest rate with a loss below 0.1 %.
     #[arg(long)]
     find_max: bool,
+    /// Searches that rate, and then runs at so many rates up to it.
+    #[arg(long, value_name = "STEPS", conflicts_with_all = ["find_max", "count"])]
+    sweep: Option<u32>,
+    /// Writes a plot of the sweep to this file.
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    svg: Option<PathBuf>,
     /// The password of every account, for register-digest.
     #[arg(long, default_value = "secret")]
     password: String,
@@ -288,8 +296,18 @@ fn run_load(args: &LoadArgs) -> Result<()> {
         pid: args.pid,
     };
     let sink = mmsg::bind(args.sink)?;
+    let time = Duration::from_secs_f64(args.seconds);
+    if let Some(steps) = args.sweep {
+        let sweep = sweep::run(&load, &sink, steps, time)?;
+        if let Some(file) = &args.svg {
+            let work = args.work.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default();
+            let title = format!("{work}: latency against load");
+            fs::write(file, sweep.svg(&title)).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        return print(&sweep, args.json);
+    }
     let outcome = match args.find_max {
-        true => load::find_max(&load, &sink, Duration::from_secs_f64(args.seconds))?,
+        true => load::find_max(&load, &sink, time)?,
         false => load::run(&load, &sink)?,
     };
     print(&outcome, args.json)
@@ -402,11 +420,11 @@ fn run_quick(args: &QuickArgs) -> Result<()> {
     Ok(())
 }
 
-fn print(outcome: &Outcome, json: bool) -> Result<()> {
+fn print<F: Serialize + Display>(found: &F, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(outcome)?);
+        println!("{}", serde_json::to_string_pretty(found)?);
     } else {
-        print!("{outcome}");
+        print!("{found}");
     }
     Ok(())
 }
