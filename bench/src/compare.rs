@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::{
     calls::{self, Calls},
     digest::{Algorithm, Credentials},
+    goals::{self, Goal},
     load::{self, Latency, Load, Outcome, Workload},
     message::{DOMAIN, Method},
     mmsg,
@@ -125,6 +126,15 @@ pub enum Pace {
     Full,
 }
 
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Paced(rate) => write!(f, "paced {rate}"),
+            Self::Full => f.write_str("full"),
+        }
+    }
+}
+
 /// Memory that bindings take, in one repetition.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bindings {
@@ -166,6 +176,8 @@ pub struct Comparison {
     pub bindings: Vec<Bindings>,
     /// The figures of restarts.
     pub restarts: Vec<Restart>,
+    /// What the switch is to reach, and whether it does; none where only calls are compared.
+    pub goals: Vec<Goal>,
 }
 
 /// Runs the `floors`, then the `switch` and then its `rival` through the plan, and calls through each of `callees`. All are held against the first
@@ -201,7 +213,7 @@ pub fn run(
             bench.call(server)?;
         }
     }
-    bench.conclude(floors[0], rival.map(|rival| rival.open))
+    bench.conclude(floors[0], switch.open, rival.map(|rival| rival.open))
 }
 
 struct Sample {
@@ -460,7 +472,7 @@ impl Bench<'_> {
         Ok(Place { listen, sink, cores: Some(self.plan.cores), dir })
     }
 
-    fn conclude(self, floor: &dyn Server, rival: Option<&dyn Server>) -> Result<Comparison> {
+    fn conclude(self, floor: &dyn Server, switch: &dyn Server, rival: Option<&dyn Server>) -> Result<Comparison> {
         let mut rows: Vec<Row> = Vec::new();
         for first in &self.samples {
             let same = |one: &&Sample| {
@@ -508,15 +520,21 @@ impl Bench<'_> {
             let floor = floor.map_or(f64::NAN, |(_, _, floor)| floor * f64::from(pairs));
             row.of_floor = row.cpu.total_us / floor;
         }
-        if let Some(rival) = rival {
-            hold_against(&mut rows, &rival.name());
+        let rival = rival.map(Server::name);
+        if let Some(rival) = &rival {
+            hold_against(&mut rows, rival);
         }
+        let goals = match self.plan.aors.is_empty() {
+            true => Vec::new(),
+            false => goals::judge(&rows, &self.bindings, &switch.name(), rival.as_deref()),
+        };
         Ok(Comparison {
             machine: machine(),
             repetitions: self.plan.repetitions,
             rows,
             bindings: self.bindings,
             restarts: self.restarts,
+            goals,
         })
     }
 }
@@ -540,7 +558,7 @@ fn hold_against(rows: &mut [Row], rival: &str) {
     }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     match (figures.len(), figures.len() / 2) {
         (0, _) => f64::NAN,
@@ -569,16 +587,13 @@ impl fmt::Display for Comparison {
         writeln!(f, "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")?;
         for row in &self.rows {
             let aors = row.aors.map(|aors| aors.to_string()).unwrap_or_default();
-            let pace = match row.pace {
-                Pace::Paced(rate) => format!("paced {rate}"),
-                Pace::Full => "full".into(),
-            };
             let of_rival = row.of_rival.map(|of_rival| format!("{of_rival:.2}")).unwrap_or_default();
             let CpuPerMessage { user_us, system_us, total_us } = row.cpu;
             writeln!(
                 f,
-                "| {} | {aors} | {pace} | {} | {:.0} | {user_us:.2} | {system_us:.2} | {total_us:.2} | {:.2} | {of_rival} | {:.0} | {:.0} | {:.0} | {:.3} |",
+                "| {} | {aors} | {} | {} | {:.0} | {user_us:.2} | {system_us:.2} | {total_us:.2} | {:.2} | {of_rival} | {:.0} | {:.0} | {:.0} | {:.3} |",
                 row.work,
+                row.pace,
                 row.server,
                 row.rate,
                 row.of_floor,
@@ -602,7 +617,8 @@ impl fmt::Display for Comparison {
         for Restart { server, signal, bindings, found, stop_secs, start_secs } in &self.restarts {
             writeln!(f, "| {server} | {signal} | {stop_secs:.3} | {start_secs:.3} | {bindings} | {found} |")?;
         }
-        Ok(())
+        writeln!(f, "\n## Goals\n")?;
+        goals::write_table(f, &self.goals)
     }
 }
 
