@@ -3,7 +3,8 @@
 //! A load's way through this crate: a [`message`] template is stamped and sent in batches ([`mmsg`]) at the pace of
 //! [`load`] and from its [`sources`], to a [`server`] under test (the switch, a [`rival`], or the null forwarder of
 //! [`floor`]), whose CPU time and memory [`process`] reads; [`compare`] puts the figures side by side and against the
-//! [`goals`], and [`sweep`] tells with a [`plot`] how latency grows. [`calls`] are complete ones, with phones at both ends;
+//! [`goals`], and [`sweep`] tells with a [`plot`] how latency grows, [`spread`]
+//! who of several shards does the work. [`calls`] are complete ones, with phones at both ends;
 //! [`waiting`], [`isolation`], [`callbacks`] and [`kills`] make them under hard conditions, or find how long others wait
 //! [`beside`] them. Everything stays on the loopback, and every run has a bound in messages and in time.
 #![expect(clippy::disallowed_methods, reason = "a load generator is all edge: clocks, sockets and files are its work")]
@@ -25,5 +26,6 @@ pub mod process;
 pub mod rival;
 pub mod server;
 pub mod sources;
+pub mod spread;
 pub mod sweep;
 pub mod waiting;

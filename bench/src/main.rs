@@ -55,6 +55,8 @@ enum Subcommands {
     Isolation(commands::IsolationArgs),
     /// Calls back beside phones and requests through the proxy, and tells how much longer these wait.
     Callbacks(commands::CallbacksArgs),
+    /// Forwards what comes from one source and from many through several shards, and tells what each of them did.
+    Spread(commands::SpreadArgs),
     /// Kills an application server again and again under load, and tells what was lost.
     Kills(commands::KillsArgs),
 }
@@ -249,6 +251,7 @@ fn main() -> ExitCode {
         Subcommands::Waiting(args) => args.run(),
         Subcommands::Isolation(args) => args.run(),
         Subcommands::Callbacks(args) => args.run(),
+        Subcommands::Spread(args) => args.run(),
         Subcommands::Kills(args) => args.run(),
     };
     match done {

@@ -83,7 +83,7 @@ impl Server for Floor {
     }
 }
 
-/// The switch of this repository with one shard.
+/// The switch of this repository, with one shard unless its scene has more.
 #[derive(Clone, Debug)]
 pub struct Ringswitch {
     /// The program.
@@ -107,6 +107,8 @@ pub struct Scene {
     pub plans: Vec<(String, &'static str)>,
     /// The one algorithm of its challenges to REGISTER; None challenges nobody.
     pub digest: Option<Algorithm>,
+    /// The cores of its shards; without any it has one, which is where the place says.
+    pub shards: Vec<usize>,
     /// Whether the sink is an application server elsewhere, which gets all calls for [`DOMAIN`].
     pub sink_is_app: bool,
 }
@@ -121,6 +123,7 @@ impl Scene {
             accounts: Vec::new(),
             plans: Vec::new(),
             digest: None,
+            shards: Vec::new(),
             sink_is_app: false,
         }
     }
@@ -156,6 +159,12 @@ impl Scene {
             accounts: users(DOMAIN).chain(users(EDGE)).collect(),
             ..Self::proxy()
         }
+    }
+
+    /// The same with a shard on each of `cores`.
+    pub fn with_shards(mut self, cores: &[usize]) -> Self {
+        self.shards = cores.to_vec();
+        self
     }
 
     /// The same with `plan` for the calls that `user` of [`DOMAIN`] makes.
@@ -208,8 +217,13 @@ impl Ringswitch {
 
     /// A counter of all shards of a switch that runs.
     pub fn counter(&self, dir: &Path, name: &str) -> Result<u64> {
+        Ok(self.counters(dir)?.iter().filter_map(|counters| counters.get(name)).sum())
+    }
+
+    /// The counters of each shard of a switch that runs.
+    pub fn counters(&self, dir: &Path) -> Result<Vec<HashMap<String, u64>>> {
         let status: Status = self.ask(dir, &["status"])?;
-        Ok(status.shards.iter().filter_map(|shard| shard.counters.get(name)).sum())
+        Ok(status.shards.into_iter().map(|shard| shard.counters).collect())
     }
 
     /// What a command of the switch's own prints as JSON.
@@ -250,8 +264,12 @@ impl Server for Ringswitch {
 
     fn command(&self, place: &Place) -> Result<Command> {
         let config = place.dir.join("ringswitch.toml");
-        let core = place.cores.map_or("1".into(), |cores| format!("[{}]", cores.server));
-        let Scene { top, tables, accounts, plans, digest, sink_is_app, .. } = &self.scene;
+        let Scene { top, tables, accounts, plans, digest, shards, sink_is_app, .. } = &self.scene;
+        let cores = match (&shards[..], place.cores) {
+            ([], Some(cores)) => format!("[{}]", cores.server),
+            ([], None) => "1".into(),
+            (shards, _) => format!("{shards:?}"),
+        };
         let registrar = match digest {
             Some(algorithm) => format!("authenticate = true\nalgorithms = [\"{}\"]", algorithm.token()),
             None => "authenticate = false".into(),
@@ -264,7 +282,7 @@ impl Server for Ringswitch {
             "domains  = [\"{DOMAIN}\", \"{EDGE}\"]\n\
              data_dir = {:?}\n{top}\n\n\
              [[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1:{}\"\n\n\
-             [cores]\nswitch = {core}\n\n\
+             [cores]\nswitch = {cores}\n\n\
              [registrar]\n{registrar}\n\n\
              [proxy]\nrelay_from = [\"127.0.0.0/8\"]\n\n{elsewhere}{tables}",
             place.dir.join("data"),
