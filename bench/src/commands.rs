@@ -10,10 +10,11 @@ use bench::{
     compare,
     isolation::Isolation,
     kills::Kills,
-    message::DOMAIN,
+    message::{DOMAIN, Method},
     mmsg,
     process::Memory,
     server::{CALLEES, Cores, Place, Probe, Ringswitch, Running, Scene, free_port},
+    spread::Spread,
     waiting::Waiting,
 };
 use clap::Args;
@@ -344,5 +345,45 @@ impl KillsArgs {
             true => Ok(()),
             false => bail!("something was lost"),
         }
+    }
+}
+
+#[derive(Args)]
+pub struct SpreadArgs {
+    #[command(flatten)]
+    start: Start,
+    /// The core of each shard.
+    #[arg(long, value_delimiter = ',', default_value = "0,1")]
+    shards: Vec<usize>,
+    /// The core of generator and sink, better one that is no shard's.
+    #[arg(long)]
+    core: Option<usize>,
+    /// Numbers of source sockets to try.
+    #[arg(long, value_delimiter = ',', default_value = "1,64")]
+    sources: Vec<usize>,
+    /// The request that is forwarded.
+    #[arg(long, value_enum, default_value = "invite")]
+    method: Method,
+    /// Where the search for the highest rate begins.
+    #[arg(long, default_value_t = 300_000.0)]
+    max_rate: f64,
+    /// How long each trial of the search takes, and the run at the rate that it finds.
+    #[arg(long, default_value_t = 1.0)]
+    trial_seconds: f64,
+}
+
+impl SpreadArgs {
+    pub fn run(&self) -> Result<()> {
+        let spread = Spread {
+            program: self.start.program()?,
+            cores: self.shards.clone(),
+            generator: self.core,
+            sources: self.sources.clone(),
+            method: self.method,
+            max_rate: self.max_rate,
+            trial: Duration::from_secs_f64(self.trial_seconds),
+            dir: self.start.dir()?,
+        };
+        self.start.print(&bench::spread::run(&spread)?)
     }
 }

@@ -1,6 +1,6 @@
 //! The side-by-side run: floor, switch and rival in turn, every figure the median of several repetitions.
 //!
-//! Each workload is measured twice: *paced*, at one rate for all, and *full*, at the highest rate that the server itself
+//! Each workload is measured *paced*, at one rate for all, and *full*, at the highest rate that the server itself
 //! sustains. A paced figure shows what wake-ups cost, a full one what the work costs.
 
 use std::{
@@ -16,11 +16,13 @@ use serde::Serialize;
 
 use crate::{
     calls::{self, Calls},
+    digest::{Algorithm, Credentials},
+    goals::{self, Goal},
     load::{self, Latency, Load, Outcome, Workload},
     message::{DOMAIN, Method},
     mmsg,
     process::{CpuPerMessage, Memory},
-    server::{CALLEES, Cores, Place, Probe, Running, Server, free_port},
+    server::{ACCOUNTS, CALLEES, Cores, PASSWORD, Place, Probe, Running, Server, free_port},
 };
 
 /// How often what was lost is sent again until all addresses of record are registered or found.
@@ -29,11 +31,21 @@ const SOURCES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// From a call's answer to its hang-up.
 const HOLD: Duration = Duration::from_millis(100);
-/// The row of complete calls.
+/// The names of the rows' work.
+pub(crate) const FORWARD_OPTIONS: &str = "forward OPTIONS 462 B";
+pub(crate) const FORWARD_INVITE: &str = "forward INVITE 975 B";
+pub(crate) const REGISTER_NEW: &str = "REGISTER new";
+pub(crate) const REGISTER_REFRESH: &str = "REGISTER refresh";
+pub(crate) const LOOKUP_OPTIONS: &str = "lookup OPTIONS 462 B";
+pub(crate) const LOOKUP_INVITE: &str = "lookup INVITE 975 B";
+pub(crate) const REGISTER_DIGEST: &str = "REGISTER with digest";
+pub(crate) const DISPATCH: &str = "forward, Record-Route, sanity, dispatch";
 const CALL: &str = "call, INVITE to BYE";
 /// Datagrams in and datagrams out of one call, as pairs of which the floor moves one at a time: INVITE, 100, 180, 200, ACK,
 /// BYE and 200 on each of two legs.
-const CALL_PAIRS: f64 = 7.0;
+const CALL_PAIRS: u32 = 7;
+/// The same of REGISTER, 401, REGISTER and 200.
+const DIGEST_PAIRS: u32 = 2;
 /// The plan of the calls that have one.
 pub const ONE_DIAL: &str = "sys.dial(\"${dst}\", 30);";
 
@@ -42,8 +54,8 @@ pub const ONE_DIAL: &str = "sys.dial(\"${dst}\", 30);";
 pub struct Plan {
     /// Repetitions, of which the medians are taken.
     pub repetitions: usize,
-    /// Messages a second of the paced runs.
-    pub rate: f64,
+    /// Messages a second of the paced runs: the first is that of all work, the others are those of forwarding alone.
+    pub rates: Vec<u32>,
     /// How long a paced run takes.
     pub time: Duration,
     /// Where the search for the highest rate begins.
@@ -52,14 +64,27 @@ pub struct Plan {
     pub trial: Duration,
     /// How many addresses of record are registered, in turn; the last is also restarted. Without any there are calls only.
     pub aors: Vec<u32>,
+    /// What REGISTERs are challenged with.
+    pub algorithm: Algorithm,
     /// Calls a second of their paced runs.
-    pub call_rate: f64,
+    pub call_rate: u32,
     /// Where the search for the highest rate of calls begins.
     pub max_call_rate: f64,
     /// The cores.
     pub cores: Cores,
     /// Where the data directories are made; a real disk, if durability is to cost what it costs.
     pub dir: PathBuf,
+}
+
+/// A program under test, set up in each way that the rows ask for, and under one name.
+#[derive(Clone, Copy)]
+pub struct Contender<'a> {
+    /// It asks nobody for a password.
+    pub open: &'a dyn Server,
+    /// It challenges every REGISTER.
+    pub challenging: &'a dyn Server,
+    /// It records its route in requests for [`DOMAIN`] and dispatches them to the sink by their Call-ID.
+    pub dispatching: &'a dyn Server,
 }
 
 /// One line of the table.
@@ -77,7 +102,7 @@ pub struct Row {
     pub rate: f64,
     /// The server's CPU time per message.
     pub cpu: CpuPerMessage,
-    /// That total, as a multiple of the floor's for the OPTIONS at the same pace.
+    /// That total, as a multiple of the first floor's at the same pace.
     pub of_floor: f64,
     /// That total, as a multiple of the rival's for the same work at the same pace; None without a rival, and for the rival.
     pub of_rival: Option<f64>,
@@ -85,6 +110,8 @@ pub struct Row {
     pub p50_us: f64,
     /// The latency of 99 %.
     pub p99_us: f64,
+    /// The latency of 99.9 %.
+    pub p999_us: f64,
     /// The part of the messages that was lost or refused.
     pub loss: f64,
 }
@@ -93,10 +120,19 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pace {
-    /// The same for all servers.
-    Paced,
+    /// So many messages or calls a second, the same for all servers.
+    Paced(u32),
     /// The highest that this server sustains.
     Full,
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Paced(rate) => write!(f, "paced {rate}"),
+            Self::Full => f.write_str("full"),
+        }
+    }
 }
 
 /// Memory that bindings take, in one repetition.
@@ -140,36 +176,44 @@ pub struct Comparison {
     pub bindings: Vec<Bindings>,
     /// The figures of restarts.
     pub restarts: Vec<Restart>,
+    /// What the switch is to reach, and whether it does; none where only calls are compared.
+    pub goals: Vec<Goal>,
 }
 
-/// Runs `floor`, then `server` and then its `rival` through the plan, and calls through each of `callees`. The rival keeps its bindings in memory,
-/// and is not restarted.
+/// Runs the `floors`, then the `switch` and then its `rival` through the plan, and calls through each of `callees`. All are held against the first
+/// of the floors. The rival keeps its bindings in memory, and is not restarted.
 pub fn run(
     plan: &Plan,
-    floor: &dyn Server,
-    server: &dyn Server,
-    rival: Option<&dyn Server>,
+    floors: &[&dyn Server],
+    switch: Contender,
+    rival: Option<Contender>,
     callees: &[&dyn Server],
 ) -> Result<Comparison> {
     ensure!(plan.repetitions > 0, "a comparison has repetitions");
+    ensure!(!floors.is_empty() && !plan.rates.is_empty(), "a comparison has a floor and a rate");
     mmsg::pin(plan.cores.generator)?;
     let mut bench =
         Bench { plan, sink: mmsg::bind(0)?, samples: Vec::new(), bindings: Vec::new(), restarts: Vec::new() };
     for _ in 0..plan.repetitions {
-        bench.forward(floor)?;
+        for &floor in floors {
+            bench.forward(floor)?;
+        }
         if !plan.aors.is_empty() {
-            bench.forward(server)?;
-            rival.map(|rival| bench.forward(rival)).transpose()?;
+            for contender in [Some(switch), rival].into_iter().flatten() {
+                bench.forward(contender.open)?;
+                bench.dispatch(contender.dispatching)?;
+                bench.register_with_digest(contender.challenging)?;
+            }
         }
         for &aors in &plan.aors {
-            bench.register(server, aors, plan.aors.last() == Some(&aors))?;
-            rival.map(|rival| bench.register(rival, aors, false)).transpose()?;
+            bench.register(switch.open, aors, plan.aors.last() == Some(&aors))?;
+            rival.map(|rival| bench.register(rival.open, aors, false)).transpose()?;
         }
         for &server in callees {
             bench.call(server)?;
         }
     }
-    bench.conclude(floor, rival)
+    bench.conclude(floors[0], switch.open, rival.map(|rival| rival.open))
 }
 
 struct Sample {
@@ -215,10 +259,44 @@ impl Bench<'_> {
         let dir = tempfile::tempdir_in(&self.plan.dir)?;
         let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
         self.warm_up(&running)?;
-        for (work, method) in [("forward OPTIONS 462 B", Method::Options), ("forward INVITE 975 B", Method::Invite)] {
-            let load = self.load(&running, Workload::Forward { method, answered: false }, &[0]);
-            self.paced_and_full(work, None, server, load)?;
+        for (work, method) in [(FORWARD_OPTIONS, Method::Options), (FORWARD_INVITE, Method::Invite)] {
+            let mut load = self.load(&running, Workload::Forward { method, answered: false }, &[0]);
+            self.paced_and_full(work, None, server, load.clone())?;
+            for &rate in &self.plan.rates[1..] {
+                (load.rate, load.count) = (f64::from(rate), self.count_at(rate));
+                let paced = load::run(&load, &self.sink)?;
+                self.keep(work, None, Pace::Paced(rate), server, paced);
+            }
         }
+        running.stop(Signal::TERM)?;
+        Ok(())
+    }
+
+    fn dispatch(&mut self, server: &dyn Server) -> Result<()> {
+        let dir = tempfile::tempdir_in(&self.plan.dir)?;
+        let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
+        self.warm_up(&running)?;
+        let load = self.load(&running, Workload::Lookup { method: Method::Invite, answered: false }, &[0]);
+        self.paced_and_full(DISPATCH, None, server, load)?;
+        running.stop(Signal::TERM)?;
+        Ok(())
+    }
+
+    fn register_with_digest(&mut self, server: &dyn Server) -> Result<()> {
+        let dir = tempfile::tempdir_in(&self.plan.dir)?;
+        let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
+        self.warm_up(&running)?;
+        let credentials = Credentials { password: PASSWORD.into(), algorithm: self.plan.algorithm };
+        let register = Workload::Register { credentials: Some(credentials) };
+        let aors = load::shuffled(ACCOUNTS);
+        let (missing, next_cseq) = self.repeat_lost(&running, &register, aors.clone(), 1)?;
+        ensure!(missing.is_empty(), "{} of {ACCOUNTS} accounts cannot be registered", missing.len());
+        let mut load = self.load(&running, register, &aors);
+        load.first_cseq = next_cseq;
+        // As many datagrams a second as in all other work.
+        load.rate /= f64::from(DIGEST_PAIRS);
+        load.count /= u64::from(DIGEST_PAIRS);
+        self.paced_and_full(REGISTER_DIGEST, None, server, load)?;
         running.stop(Signal::TERM)?;
         Ok(())
     }
@@ -238,7 +316,7 @@ impl Bench<'_> {
         let next_cseq = outcome.next_cseq;
         let (missing, next_cseq) = self.repeat_lost(&running, &register, outcome.lost_aors.clone(), next_cseq)?;
         ensure!(missing.is_empty(), "{} of {count} addresses of record cannot be registered", missing.len());
-        self.keep("REGISTER new", Some(count), Pace::Paced, server, outcome);
+        self.keep(REGISTER_NEW, Some(count), self.pace(), server, outcome);
         let growth = Memory::read(running.pid())?.pss.saturating_sub(before.pss);
         let octets_each = growth as f64 / f64::from(count);
         self.bindings.push(Bindings { server: server.name(), count, octets_each });
@@ -246,10 +324,11 @@ impl Bench<'_> {
         let shuffled = load::shuffled(count);
         let mut refresh = self.load(&running, register, &shuffled);
         refresh.first_cseq = next_cseq;
-        self.paced_and_full("REGISTER refresh", Some(count), server, refresh)?;
-        let lookup = Workload::Lookup { method: Method::Options, answered: false };
-        let load = self.load(&running, lookup, &shuffled);
-        self.paced_and_full("lookup OPTIONS 462 B", Some(count), server, load)?;
+        self.paced_and_full(REGISTER_REFRESH, Some(count), server, refresh)?;
+        for (work, method) in [(LOOKUP_OPTIONS, Method::Options), (LOOKUP_INVITE, Method::Invite)] {
+            let load = self.load(&running, Workload::Lookup { method, answered: false }, &shuffled);
+            self.paced_and_full(work, Some(count), server, load)?;
+        }
 
         if !restarts {
             running.stop(Signal::TERM)?;
@@ -266,8 +345,8 @@ impl Bench<'_> {
         let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
         let mut calls = Calls {
             callees: 0..CALLEES,
-            rate: self.plan.call_rate,
-            count: (self.plan.call_rate * self.plan.time.as_secs_f64()) as u64,
+            rate: f64::from(self.plan.call_rate),
+            count: self.count_at(self.plan.call_rate),
             hold: HOLD,
             pid: Some(running.pid()),
             ..Calls::new(running.address, DOMAIN)
@@ -279,7 +358,7 @@ impl Bench<'_> {
         calls.rate = self.plan.max_call_rate;
         // A trial lasts longer than one of messages: a call does.
         let full = calls::find_max(&calls, &self.sink, 2 * self.plan.trial)?;
-        self.keep(CALL, None, Pace::Paced, server, paced);
+        self.keep(CALL, None, Pace::Paced(self.plan.call_rate), server, paced);
         self.keep(CALL, None, Pace::Full, server, full);
         running.stop(Signal::TERM)?;
         Ok(())
@@ -336,11 +415,11 @@ impl Bench<'_> {
         server: &dyn Server,
         mut load: Load,
     ) -> Result<()> {
-        let paced = load::run(&load, &self.sink)?;
+        let (pace, paced) = (Pace::Paced(load.rate as u32), load::run(&load, &self.sink)?);
         load.first_cseq = paced.next_cseq;
         load.rate = self.plan.max_rate;
         let full = load::find_max(&load, &self.sink, self.plan.trial)?;
-        self.keep(work, aors, Pace::Paced, server, paced);
+        self.keep(work, aors, pace, server, paced);
         self.keep(work, aors, Pace::Full, server, full);
         Ok(())
     }
@@ -370,12 +449,22 @@ impl Bench<'_> {
             workload,
             aors,
             first_cseq: 1,
-            rate: self.plan.rate,
-            count: (self.plan.rate * self.plan.time.as_secs_f64()) as u64,
+            rate: f64::from(self.plan.rates[0]),
+            count: self.count_at(self.plan.rates[0]),
             sources: SOURCES,
             patience: PATIENCE,
             pid: Some(running.pid()),
         }
+    }
+
+    /// That of the paced runs of all work.
+    fn pace(&self) -> Pace {
+        Pace::Paced(self.plan.rates[0])
+    }
+
+    /// How many messages a paced run has.
+    fn count_at(&self, rate: u32) -> u64 {
+        (f64::from(rate) * self.plan.time.as_secs_f64()) as u64
     }
 
     fn place<'a>(&self, dir: &'a Path) -> Result<Place<'a>> {
@@ -383,7 +472,7 @@ impl Bench<'_> {
         Ok(Place { listen, sink, cores: Some(self.plan.cores), dir })
     }
 
-    fn conclude(self, floor: &dyn Server, rival: Option<&dyn Server>) -> Result<Comparison> {
+    fn conclude(self, floor: &dyn Server, switch: &dyn Server, rival: Option<&dyn Server>) -> Result<Comparison> {
         let mut rows: Vec<Row> = Vec::new();
         for first in &self.samples {
             let same = |one: &&Sample| {
@@ -410,33 +499,53 @@ impl Bench<'_> {
                 of_rival: None,
                 p50_us: median_of(&|it| it.latency.p50_us),
                 p99_us: median_of(&|it| it.latency.p99_us),
+                p999_us: median_of(&|it| it.latency.p999_us),
                 loss: median_of(&|it| it.loss),
             });
         }
+        let first_pace = self.pace();
         let floors: Vec<(Pace, String, f64)> = rows
             .iter()
             .filter(|row| row.server == floor.name())
             .map(|row| (row.pace, row.work.clone(), row.cpu.total_us))
             .collect();
         for row in &mut rows {
-            // Work that the floor does not do is held against its OPTIONS: also one datagram in and one out.
-            let of = |work: Option<&str>| {
-                floors.iter().find(|(pace, name, _)| *pace == row.pace && work.is_none_or(|work| work == name))
+            let (work, pairs) = floor_of(&row.work);
+            let at = |pace: Pace| floors.iter().find(|(its, name, _)| (*its, name.as_str()) == (pace, work));
+            let floor = match row.pace {
+                // At as many datagrams a second, or else at the first pace.
+                Pace::Paced(rate) => at(Pace::Paced(rate * pairs)).or(at(first_pace)),
+                Pace::Full => at(Pace::Full),
             };
-            let pairs = if row.work == CALL { CALL_PAIRS } else { 1.0 };
-            let floor = of(Some(&row.work)).or(of(None)).map_or(f64::NAN, |(_, _, floor)| floor * pairs);
+            let floor = floor.map_or(f64::NAN, |(_, _, floor)| floor * f64::from(pairs));
             row.of_floor = row.cpu.total_us / floor;
         }
-        if let Some(rival) = rival {
-            hold_against(&mut rows, &rival.name());
+        let rival = rival.map(Server::name);
+        if let Some(rival) = &rival {
+            hold_against(&mut rows, rival);
         }
+        let goals = match self.plan.aors.is_empty() {
+            true => Vec::new(),
+            false => goals::judge(&rows, &self.bindings, &switch.name(), rival.as_deref()),
+        };
         Ok(Comparison {
             machine: machine(),
             repetitions: self.plan.repetitions,
             rows,
             bindings: self.bindings,
             restarts: self.restarts,
+            goals,
         })
+    }
+}
+
+/// What the floor does that a row's work is held against: which of its messages, and how many of them.
+fn floor_of(work: &str) -> (&'static str, u32) {
+    match work {
+        FORWARD_INVITE | LOOKUP_INVITE | DISPATCH => (FORWARD_INVITE, 1),
+        REGISTER_DIGEST => (FORWARD_OPTIONS, DIGEST_PAIRS),
+        CALL => (FORWARD_OPTIONS, CALL_PAIRS),
+        _ => (FORWARD_OPTIONS, 1),
     }
 }
 
@@ -449,7 +558,7 @@ fn hold_against(rows: &mut [Row], rival: &str) {
     }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     match (figures.len(), figures.len() / 2) {
         (0, _) => f64::NAN,
@@ -473,23 +582,24 @@ impl fmt::Display for Comparison {
         writeln!(f, "{}; medians of {}.\n", self.machine, self.repetitions)?;
         writeln!(
             f,
-            "| work | AORs | pace | server | messages/s | user µs | system µs | CPU µs | × floor | × rival | p50 µs | p99 µs | loss % |"
+            "| work | AORs | pace | server | messages/s | user µs | system µs | CPU µs | × floor | × rival | p50 µs | p99 µs | p99.9 µs | loss % |"
         )?;
-        writeln!(f, "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |")?;
+        writeln!(f, "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")?;
         for row in &self.rows {
             let aors = row.aors.map(|aors| aors.to_string()).unwrap_or_default();
-            let pace = if row.pace == Pace::Paced { "paced" } else { "full" };
             let of_rival = row.of_rival.map(|of_rival| format!("{of_rival:.2}")).unwrap_or_default();
             let CpuPerMessage { user_us, system_us, total_us } = row.cpu;
             writeln!(
                 f,
-                "| {} | {aors} | {pace} | {} | {:.0} | {user_us:.2} | {system_us:.2} | {total_us:.2} | {:.2} | {of_rival} | {:.0} | {:.0} | {:.3} |",
+                "| {} | {aors} | {} | {} | {:.0} | {user_us:.2} | {system_us:.2} | {total_us:.2} | {:.2} | {of_rival} | {:.0} | {:.0} | {:.0} | {:.3} |",
                 row.work,
+                row.pace,
                 row.server,
                 row.rate,
                 row.of_floor,
                 row.p50_us,
                 row.p99_us,
+                row.p999_us,
                 100.0 * row.loss
             )?;
         }
@@ -507,7 +617,8 @@ impl fmt::Display for Comparison {
         for Restart { server, signal, bindings, found, stop_secs, start_secs } in &self.restarts {
             writeln!(f, "| {server} | {signal} | {stop_secs:.3} | {start_secs:.3} | {bindings} | {found} |")?;
         }
-        Ok(())
+        writeln!(f, "\n## Goals\n")?;
+        goals::write_table(f, &self.goals)
     }
 }
 
@@ -534,13 +645,14 @@ mod tests {
             of_rival: None,
             p50_us: 1.0,
             p99_us: 1.0,
+            p999_us: 1.0,
             loss: 0.0,
         };
         let (few, many) = (Some(1), Some(2));
         let mut rows = [
             row("ours", few, Pace::Full, 3.0),
             row("theirs", few, Pace::Full, 12.0),
-            row("theirs", few, Pace::Paced, 6.0),
+            row("theirs", few, Pace::Paced(5), 6.0),
             row("ours", many, Pace::Full, 3.0),
         ];
         hold_against(&mut rows, "theirs");

@@ -17,7 +17,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    fn token(self) -> &'static str {
+    /// Its name in a challenge (RFC 7616 §6.1).
+    pub fn token(self) -> &'static str {
         match self {
             Self::Md5 => "MD5",
             Self::Sha256 => "SHA-256",

@@ -21,6 +21,7 @@ use crate::{
     message::{self, Arrival, DOMAIN, Method, Numbers, Template},
     mmsg::{self, Inbox, Mailer},
     process::{Cpu, CpuPerMessage, Memory},
+    sources::Sources,
 };
 
 /// Most messages that one call sends, and so the most that arrive at once at a rate below the generator's ceiling.
@@ -41,6 +42,11 @@ pub enum Workload {
         /// The sink answers 200; complete when the answer arrives at the source.
         answered: bool,
     },
+    /// Such requests of several kinds and sizes, as [`message::MIX`] has them.
+    Mixed {
+        /// As above.
+        answered: bool,
+    },
     /// A request for an address of record that has been registered with the sink as its contact; complete as above.
     Lookup {
         /// The request.
@@ -56,16 +62,26 @@ pub enum Workload {
 }
 
 impl Workload {
-    fn template(&self, sink: SocketAddrV4) -> Result<Template> {
-        match self {
-            Self::Forward { method, .. } => Template::request(*method, &format!("sip:bench@{sink}")),
-            Self::Lookup { method, .. } => Template::request(*method, &format!("sip:user%%%%%%%@{DOMAIN}")),
-            Self::Register { .. } => Ok(Template::register(DOMAIN, sink, "")),
-        }
+    /// The messages, and which of them is sent for each ordinal, again and again in this order.
+    fn templates(&self, sink: SocketAddrV4) -> Result<(Vec<Template>, Vec<usize>)> {
+        let target = format!("sip:bench@{sink}");
+        let one = match self {
+            Self::Forward { method, .. } => Template::request(*method, &target)?,
+            Self::Lookup { method, .. } => Template::request(*method, &format!("sip:user%%%%%%%@{DOMAIN}"))?,
+            Self::Register { .. } => Template::register(DOMAIN, sink, ""),
+            Self::Mixed { .. } => {
+                let kinds = message::MIX.iter().map(|kind| Template::sized(kind.method, &target, kind.size));
+                return Ok((kinds.collect::<Result<_>>()?, mixed()));
+            }
+        };
+        Ok((vec![one], vec![0]))
     }
 
     fn completes_at_sink(&self) -> bool {
-        matches!(self, Self::Forward { answered: false, .. } | Self::Lookup { answered: false, .. })
+        match self {
+            Self::Forward { answered, .. } | Self::Mixed { answered } | Self::Lookup { answered, .. } => !answered,
+            Self::Register { .. } => false,
+        }
     }
 }
 
@@ -193,14 +209,15 @@ pub fn run(load: &Load, sink: &UdpSocket) -> Result<Outcome> {
 /// The same with another load in this thread, of which `meanwhile` runs a turn. It must be short: this load waits for it.
 pub fn run_beside(load: &Load, sink: &UdpSocket, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<Outcome> {
     ensure!(load.count > 0 && load.rate > 0.0, "a load has at least one message and a rate");
-    ensure!(!load.aors.is_empty() && load.sources > 0, "a load has addresses of record and sources");
-    let sources = (0..load.sources).map(|_| source(load.server)).collect::<Result<Vec<_>>>()?;
+    ensure!(!load.aors.is_empty(), "a load has addresses of record");
+    let mut sources = Sources::open(load.sources, load.server)?;
+    let (templates, order) = load.workload.templates(mmsg::address(sink))?;
     sink.set_nonblocking(true)?;
     let mut run = Run {
         load,
         sink: mmsg::address(sink),
-        template: load.workload.template(mmsg::address(sink))?,
-        ports: sources.iter().map(|source| mmsg::address(source).port()).collect(),
+        templates,
+        order,
         start: Instant::now(),
         sent: 0,
         completed: 0,
@@ -213,13 +230,13 @@ pub fn run_beside(load: &Load, sink: &UdpSocket, meanwhile: &mut dyn FnMut() -> 
     let mut inbox = Inbox::new(INBOX);
     while inbox.receive(sink)? > 0 {} // What an earlier run left.
     let before = load.pid.map(Cpu::read).transpose()?;
-    let (sent_rate, behind) = run.drive(&sources, sink, &mut inbox, meanwhile)?;
+    let (sent_rate, behind) = run.drive(&mut sources, sink, &mut inbox, meanwhile)?;
     let cpu = match (load.pid, before) {
         (Some(pid), Some(before)) => Some(Cpu::read(pid)?.per_message_since(&before, run.completed)),
         _ => None,
     };
 
-    let lost = (0..run.sent).filter(|&ordinal| !run.is_done(ordinal)).map(|ordinal| run.numbers(ordinal, 0).aor);
+    let lost = (0..run.sent).filter(|&ordinal| !run.is_done(ordinal)).map(|ordinal| run.numbers(ordinal, 0, 0).aor);
     Ok(Outcome {
         rate: load.rate,
         sent_rate,
@@ -231,7 +248,7 @@ pub fn run_beside(load: &Load, sink: &UdpSocket, meanwhile: &mut dyn FnMut() -> 
         latency: Latency::from(&run.latency),
         cpu,
         memory: load.pid.map(Memory::read).transpose()?,
-        next_cseq: run.numbers(run.sent.saturating_sub(1), 0).cseq + run.cseqs_per_round(),
+        next_cseq: run.numbers(run.sent.saturating_sub(1), 0, 0).cseq + run.cseqs_per_round(),
         lost_aors: lost.collect(),
         statuses: run.statuses,
     })
@@ -266,19 +283,12 @@ pub fn find_max(load: &Load, sink: &UdpSocket, trial: Duration) -> Result<Outcom
     Ok(best)
 }
 
-/// A source, connected so that the kernel tells when nobody listens.
-fn source(server: SocketAddrV4) -> Result<UdpSocket> {
-    let socket = mmsg::bind(0)?;
-    socket.connect(server)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
 struct Run<'a> {
     load: &'a Load<'a>,
     sink: SocketAddrV4,
-    template: Template,
-    ports: Vec<u16>,
+    templates: Vec<Template>,
+    /// Which of them is sent for each ordinal, again and again.
+    order: Vec<usize>,
     start: Instant,
     sent: u64,
     completed: u64,
@@ -293,7 +303,7 @@ impl Run<'_> {
     /// Sends, sinks and counts until all is done or lost; returns the rate sent and the most it was behind.
     fn drive(
         &mut self,
-        sources: &[UdpSocket],
+        sources: &mut Sources,
         sink: &UdpSocket,
         inbox: &mut Inbox,
         meanwhile: &mut dyn FnMut() -> Result<()>,
@@ -301,7 +311,9 @@ impl Run<'_> {
         let load = self.load;
         // A generator that cannot keep its pace ends after twice the time, with less sent.
         let deadline = Duration::from_secs_f64(2.0 * load.count as f64 / load.rate) + load.patience;
-        let mut batch = vec![self.template.octets().to_vec(); BATCH];
+        // Each place of a batch has a copy of every message, so that only digits are written.
+        let copies: Vec<Vec<u8>> = self.templates.iter().map(|template| template.octets().to_vec()).collect();
+        let mut batch = vec![copies; BATCH];
         let mut mailer = Mailer::default();
         let mut behind = Duration::ZERO;
         let mut sending = Duration::ZERO;
@@ -312,18 +324,20 @@ impl Run<'_> {
             let size = (due - self.sent).min(BATCH as u64) as usize;
             if size > 0 && now < deadline {
                 behind = behind.max(now.saturating_sub(self.due(self.sent)));
-                for (ordinal, message) in (self.sent..).zip(&mut batch[..size]) {
-                    let mut numbers = self.numbers(ordinal, 0);
-                    numbers.port = self.ports[turn % sources.len()];
-                    self.template.stamp(message, &numbers);
+                let (source, port) = sources.of_turn(turn);
+                for (ordinal, copies) in (self.sent..).zip(&mut batch[..size]) {
+                    let kind = self.kind(ordinal);
+                    self.templates[kind].stamp(&mut copies[kind], &self.numbers(ordinal, 0, port));
                 }
-                let datagrams = batch[..size].iter().map(Vec::as_slice);
-                let sent = mailer.send(&sources[turn % sources.len()], None, datagrams);
+                let datagrams = (self.sent..).zip(&batch[..size]).map(|(it, copies)| copies[self.kind(it)].as_slice());
+                let sent = mailer.send(source, None, datagrams);
                 self.sent += sent.map_err(|error| unreachable_server(error, load.server))? as u64;
                 sending = self.start.elapsed();
             }
             self.take_at_sink(sink, inbox)?;
-            self.take_at_source(&sources[turn % sources.len()], inbox)?;
+            for source in sources.to_look_at(turn)? {
+                self.take_at_source(source, inbox)?;
+            }
             meanwhile()?;
             let all_sent = self.sent == load.count || now >= deadline;
             if all_sent && (self.completed == self.sent || now > sending + load.patience) {
@@ -343,6 +357,8 @@ impl Run<'_> {
                 Some(arrival) if self.load.workload.completes_at_sink() => self.complete(arrival.ordinal, now),
                 // An answer that the kernel refuses is lost like any other.
                 Some(_) => drop(sink.send_to(&message::ok_to(datagram), from)),
+                // A server that asks whether the sink is there gives it nothing until it has an answer.
+                None if datagram.starts_with(b"OPTIONS ") => drop(sink.send_to(&message::ok_to(datagram), from)),
                 None => {}
             }
         }
@@ -363,8 +379,7 @@ impl Run<'_> {
                 (100..200, _) => {}
                 (200..300, _) => self.complete(arrival.ordinal, now),
                 (401 | 407, Workload::Register { credentials: Some(credentials) }) if arrival.attempt == 0 => {
-                    let mut numbers = self.numbers(arrival.ordinal, 1);
-                    numbers.port = mmsg::address(source).port();
+                    let numbers = self.numbers(arrival.ordinal, 1, mmsg::address(source).port());
                     let Some(authorization) = credentials.answer(datagram, &numbers) else {
                         bail!("no challenge that this bench can answer: {}", String::from_utf8_lossy(datagram));
                     };
@@ -399,8 +414,12 @@ impl Run<'_> {
         if matches!(self.load.workload, Workload::Register { credentials: Some(_) }) { 2 } else { 1 }
     }
 
+    fn kind(&self, ordinal: u64) -> usize {
+        self.order[(ordinal % self.order.len() as u64) as usize]
+    }
+
     /// The numbers of a message are a function of its ordinal: the run keeps no table of what it has sent.
-    fn numbers(&self, ordinal: u64, attempt: u8) -> Numbers {
+    fn numbers(&self, ordinal: u64, attempt: u8, port: u16) -> Numbers {
         let aors = self.load.aors;
         let round = (ordinal / aors.len() as u64) as u32;
         Numbers {
@@ -408,7 +427,7 @@ impl Run<'_> {
             attempt,
             aor: aors[(ordinal % aors.len() as u64) as usize],
             cseq: self.load.first_cseq + round * self.cseqs_per_round() + u32::from(attempt),
-            port: self.ports[0],
+            port,
         }
     }
 }
@@ -439,4 +458,25 @@ pub fn shuffled(count: u32) -> Vec<u32> {
         aors.swap(last, (state % (last as u64 + 1)) as usize);
     }
     aors
+}
+
+/// A hundred places in [`message::MIX`], each kind as often as that says, in an order that is the same in every run.
+fn mixed() -> Vec<usize> {
+    let kinds = message::MIX.iter().enumerate();
+    let sorted: Vec<usize> = kinds.flat_map(|(at, kind)| std::iter::repeat_n(at, kind.percent)).collect();
+    shuffled(sorted.len() as u32).into_iter().map(|place| sorted[place as usize]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mix_has_each_kind_as_often_as_it_says() {
+        let order = mixed();
+        for (at, kind) in message::MIX.iter().enumerate() {
+            assert_eq!(order.iter().filter(|&&place| place == at).count(), kind.percent);
+        }
+        assert!(!order.is_sorted());
+    }
 }

@@ -4,6 +4,7 @@
 mod commands;
 
 use std::{
+    fmt::Display,
     fs,
     net::{Ipv4Addr, SocketAddrV4},
     path::PathBuf,
@@ -13,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bench::{
-    compare::{self, Plan},
+    compare::{self, Contender, Plan},
     digest::{Algorithm, Credentials},
     floor::{self, Way},
     load::{self, Load, Outcome, Workload},
@@ -22,6 +23,7 @@ use bench::{
     process::Cpu,
     rival::Kamailio,
     server::{Cores, Floor, Place, Probe, Ringswitch, Running, Scene, Server, free_port},
+    sweep,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::Signal;
@@ -53,6 +55,8 @@ enum Subcommands {
     Isolation(commands::IsolationArgs),
     /// Calls back beside phones and requests through the proxy, and tells how much longer these wait.
     Callbacks(commands::CallbacksArgs),
+    /// Forwards what comes from one source and from many through several shards, and tells what each of them did.
+    Spread(commands::SpreadArgs),
     /// Kills an application server again and again under load, and tells what was lost.
     Kills(commands::KillsArgs),
 }
@@ -71,6 +75,15 @@ enum Work {
     Lookup,
 }
 
+/// How large messages are.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sizes {
+    /// All as large as --method says.
+    Fixed,
+    /// OPTIONS and INVITEs from 462 to 1400 octets, in an order that is the same in every run.
+    Mixed,
+}
+
 #[derive(Args)]
 struct LoadArgs {
     /// What is sent.
@@ -84,6 +97,9 @@ struct LoadArgs {
     /// The request that is forwarded.
     #[arg(long, value_enum, default_value = "options")]
     method: Method,
+    /// How large the forwarded requests are; mixed ones are of several methods, whatever --method says.
+    #[arg(long, value_enum, default_value = "fixed")]
+    sizes: Sizes,
     /// The sink answers 200 through the server, and the latency is that of the round trip.
     #[arg(long)]
     answered: bool,
@@ -102,7 +118,7 @@ struct LoadArgs {
     /// The CSeq number to begin with: above that of the run before, which names it as next_cseq.
     #[arg(long, default_value_t = 1)]
     first_cseq: u32,
-    /// Source sockets; 1 is one big trunk.
+    /// Source sockets: 1 is one big trunk, thousands are phones.
     #[arg(long, default_value_t = 8)]
     sources: usize,
     /// The core of generator and sink.
@@ -114,6 +130,12 @@ struct LoadArgs {
     /// Searches the highest rate with a loss below 0.1 %.
     #[arg(long)]
     find_max: bool,
+    /// Searches that rate, and then runs at so many rates up to it.
+    #[arg(long, value_name = "STEPS", conflicts_with_all = ["find_max", "count"])]
+    sweep: Option<u32>,
+    /// Writes a plot of the sweep to this file.
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    svg: Option<PathBuf>,
     /// The password of every account, for register-digest.
     #[arg(long, default_value = "secret")]
     password: String,
@@ -159,15 +181,15 @@ struct CompareArgs {
     /// The switch.
     #[arg(long, default_value = "target/release/ringswitch")]
     switch: PathBuf,
-    /// How the floor forwards.
-    #[arg(long, value_enum, default_value = "mmsg")]
-    floor: Way,
+    /// How the floors forward; all else is held against the first.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "mmsg")]
+    floor: Vec<Way>,
     /// Repetitions, of which the medians are taken.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Messages a second of the paced runs.
-    #[arg(long, default_value_t = 40_000.0)]
-    rate: f64,
+    /// Messages a second of the paced runs: of all work, and then further ones of forwarding alone.
+    #[arg(long, value_delimiter = ',', default_value = "40000,5000,20000")]
+    rate: Vec<u32>,
     /// How long a paced run takes.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -180,9 +202,12 @@ struct CompareArgs {
     /// How many addresses of record are registered, in turn; the last is also restarted.
     #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
     aors: Vec<u32>,
+    /// What REGISTERs are challenged with, in the row that has a challenge.
+    #[arg(long, value_enum, default_value = "md5")]
+    algorithm: Algorithm,
     /// Calls a second of their paced runs.
-    #[arg(long, default_value_t = 1_000.0)]
-    call_rate: f64,
+    #[arg(long, default_value_t = 1_000)]
+    call_rate: u32,
     /// Where the search for the highest rate of calls begins.
     #[arg(long, default_value_t = 20_000.0)]
     max_call_rate: f64,
@@ -226,6 +251,7 @@ fn main() -> ExitCode {
         Subcommands::Waiting(args) => args.run(),
         Subcommands::Isolation(args) => args.run(),
         Subcommands::Callbacks(args) => args.run(),
+        Subcommands::Spread(args) => args.run(),
         Subcommands::Kills(args) => args.run(),
     };
     match done {
@@ -242,9 +268,12 @@ fn run_load(args: &LoadArgs) -> Result<()> {
         mmsg::pin(core)?;
     }
     ensure!(args.aors > 0, "--aors is at least 1");
+    let is_mixed = args.sizes == Sizes::Mixed;
+    ensure!(!is_mixed || matches!(args.work, Work::Forward), "only what is forwarded can have mixed sizes");
     let (method, answered) = (args.method, args.answered);
     let password = args.password.clone();
     let workload = match args.work {
+        Work::Forward if is_mixed => Workload::Mixed { answered },
         Work::Forward => Workload::Forward { method, answered },
         Work::Lookup => Workload::Lookup { method, answered },
         Work::RegisterNew | Work::RegisterRefresh => Workload::Register { credentials: None },
@@ -270,8 +299,18 @@ fn run_load(args: &LoadArgs) -> Result<()> {
         pid: args.pid,
     };
     let sink = mmsg::bind(args.sink)?;
+    let time = Duration::from_secs_f64(args.seconds);
+    if let Some(steps) = args.sweep {
+        let sweep = sweep::run(&load, &sink, steps, time)?;
+        if let Some(file) = &args.svg {
+            let work = args.work.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default();
+            let title = format!("{work}: latency against load");
+            fs::write(file, sweep.svg(&title)).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        return print(&sweep, args.json);
+    }
     let outcome = match args.find_max {
-        true => load::find_max(&load, &sink, Duration::from_secs_f64(args.seconds))?,
+        true => load::find_max(&load, &sink, time)?,
         false => load::run(&load, &sink)?,
     };
     print(&outcome, args.json)
@@ -293,15 +332,17 @@ fn run_floor(args: &FloorArgs) -> Result<()> {
 }
 
 fn run_compare(args: &CompareArgs) -> Result<()> {
-    let floor = Floor { program: std::env::current_exe()?, way: args.floor };
+    let own = std::env::current_exe()?;
+    let floors: Vec<Floor> = args.floor.iter().map(|&way| Floor { program: own.clone(), way }).collect();
     let program = args.switch.canonicalize().with_context(|| format!("no switch at {}", args.switch.display()))?;
     let plan = Plan {
         repetitions: args.repeat,
-        rate: args.rate,
+        rates: args.rate.clone(),
         time: Duration::from_secs_f64(args.seconds),
         max_rate: args.max_rate,
         trial: Duration::from_secs_f64(args.trial_seconds),
         aors: if args.only_calls { Vec::new() } else { args.aors.clone() },
+        algorithm: args.algorithm,
         call_rate: args.call_rate,
         max_call_rate: args.max_call_rate,
         cores: Cores { generator: args.core, server: args.server_core },
@@ -310,19 +351,28 @@ fn run_compare(args: &CompareArgs) -> Result<()> {
     let switch = |scene| Ringswitch { program: program.clone(), scene };
     let with_plan = Scene::one().with_plan("one dial", "caller", compare::ONE_DIAL);
     let callees = [switch(Scene::one()), switch(with_plan)];
-    let rival = match args.rival {
-        Some(Rival::Kamailio) => Some(Kamailio::find()?),
+    let callees = callees.each_ref().map(|it| it as &dyn Server);
+    let ours = [Scene::proxy(), Scene::challenging(args.algorithm), Scene::dispatching()].map(switch);
+    let theirs = match args.rival {
+        Some(Rival::Kamailio) => {
+            let kamailio = Kamailio::find()?;
+            Some([kamailio, kamailio.challenging(args.algorithm), kamailio.dispatching()])
+        }
         None => None,
     };
-    let rival = rival.as_ref().map(|it| it as &dyn Server);
-    let callees = callees.each_ref().map(|it| it as &dyn Server);
-    let comparison = compare::run(&plan, &floor, &switch(Scene::proxy()), rival, &callees)?;
+    let floors: Vec<&dyn Server> = floors.iter().map(|it| it as &dyn Server).collect();
+    let rival = theirs.as_ref().map(contender);
+    let comparison = compare::run(&plan, &floors, contender(&ours), rival, &callees)?;
     print!("{comparison}");
     if let Some(file) = &args.json {
         fs::write(file, serde_json::to_vec_pretty(&comparison)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+fn contender<S: Server>([open, challenging, dispatching]: &[S; 3]) -> Contender<'_> {
+    Contender { open, challenging, dispatching }
 }
 
 /// One floor under one load.
@@ -340,10 +390,15 @@ fn run_quick(args: &QuickArgs) -> Result<()> {
         let dir = tempfile::tempdir()?;
         let place = Place { listen: free_port()?, sink: mmsg::address(&sink), cores: None, dir: dir.path() };
         let running = Running::start(&floor, &place, &sink, Probe::Forwards)?;
-        for method in [Method::Options, Method::Invite] {
+        let answered = false;
+        for (name, workload) in [
+            ("options", Workload::Forward { method: Method::Options, answered }),
+            ("invite", Workload::Forward { method: Method::Invite, answered }),
+            ("mixed", Workload::Mixed { answered }),
+        ] {
             let load = Load {
                 server: SocketAddrV4::new(Ipv4Addr::LOCALHOST, place.listen),
-                workload: Workload::Forward { method, answered: false },
+                workload,
                 aors: &[0],
                 first_cseq: 1,
                 rate: args.rate,
@@ -353,7 +408,7 @@ fn run_quick(args: &QuickArgs) -> Result<()> {
                 pid: Some(running.pid()),
             };
             let outcome = load::run(&load, &sink)?;
-            passes.push(Pass { way: format!("{way:?} {method:?}").to_lowercase(), outcome });
+            passes.push(Pass { way: format!("{way:?} {name}").to_lowercase(), outcome });
         }
         running.stop(Signal::TERM)?;
     }
@@ -368,11 +423,11 @@ fn run_quick(args: &QuickArgs) -> Result<()> {
     Ok(())
 }
 
-fn print(outcome: &Outcome, json: bool) -> Result<()> {
+fn print<F: Serialize + Display>(found: &F, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(outcome)?);
+        println!("{}", serde_json::to_string_pretty(found)?);
     } else {
-        print!("{outcome}");
+        print!("{found}");
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use memchr::memmem::Finder;
 pub const OPTIONS_SIZE: usize = 462;
 /// Size in octets of the INVITE with SDP that are forwarded.
 pub const INVITE_SIZE: usize = 975;
+/// Size in octets of the INVITE without SDP that are forwarded.
+pub const INVITE_BARE_SIZE: usize = 640;
 
 /// The domain of every address of record that the bench registers.
 pub const DOMAIN: &str = "bench.example";
@@ -29,7 +31,40 @@ pub enum Method {
     Options,
     /// An INVITE of 975 octets with SDP.
     Invite,
+    /// An INVITE of 640 octets without a body, which asks the callee for an offer (§13.2.1).
+    InviteBare,
 }
+
+impl Method {
+    fn size(self) -> usize {
+        match self {
+            Self::Options => OPTIONS_SIZE,
+            Self::Invite => INVITE_SIZE,
+            Self::InviteBare => INVITE_BARE_SIZE,
+        }
+    }
+}
+
+/// One kind of message in a mix.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The request.
+    pub method: Method,
+    /// Its octets.
+    pub size: usize,
+    /// How many of a hundred are such.
+    pub percent: usize,
+}
+
+/// A mix of sizes such as a switch meets, so that neither its buffers nor the kernel's segmentation see runs of one size: keep-alives, requests as
+/// large as a REGISTER with credentials, calls without an offer and with one, and calls that have passed several proxies.
+pub const MIX: [Kind; 5] = [
+    Kind { method: Method::Options, size: OPTIONS_SIZE, percent: 20 },
+    Kind { method: Method::Options, size: 700, percent: 30 },
+    Kind { method: Method::InviteBare, size: INVITE_BARE_SIZE, percent: 10 },
+    Kind { method: Method::Invite, size: INVITE_SIZE, percent: 30 },
+    Kind { method: Method::Invite, size: 1400, percent: 10 },
+];
 
 /// What the digits of one message say.
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +94,15 @@ pub struct Template {
 impl Template {
     /// An OPTIONS or INVITE for `request_uri`, of exactly the method's size.
     pub fn request(method: Method, request_uri: &str) -> Result<Self> {
+        Self::sized(method, request_uri, method.size())
+    }
+
+    /// The same of exactly `size` octets.
+    pub fn sized(method: Method, request_uri: &str, size: usize) -> Result<Self> {
         match method {
-            Method::Options => Self::padded(&options(request_uri), "", OPTIONS_SIZE),
-            Method::Invite => Self::padded(&invite(request_uri), SDP, INVITE_SIZE),
+            Method::Options => Self::padded(&options(request_uri), "", size),
+            Method::Invite => Self::padded(&(invite(request_uri) + "Content-Type: application/sdp\r\n"), SDP, size),
+            Method::InviteBare => Self::padded(&invite(request_uri), "", size),
         }
     }
 
@@ -162,8 +203,7 @@ fn invite(request_uri: &str) -> String {
          Contact: <sip:bench@127.0.0.1:^^^^^>\r\n\
          Allow: INVITE, ACK, CANCEL, OPTIONS, BYE, REFER, NOTIFY, INFO\r\n\
          Supported: replaces, timer, path\r\n\
-         Session-Expires: 1800;refresher=uac\r\n\
-         Content-Type: application/sdp\r\n"
+         Session-Expires: 1800;refresher=uac\r\n"
     )
 }
 
@@ -255,15 +295,20 @@ mod tests {
 
     #[test]
     fn requests_have_exactly_the_size_that_the_tables_name() {
-        for (method, size) in [(Method::Options, OPTIONS_SIZE), (Method::Invite, INVITE_SIZE)] {
+        for Kind { method, size, .. } in MIX {
             for uri in ["sip:bench@127.0.0.1:5070", "sip:user%%%%%%%@bench.example"] {
-                let message = Template::request(method, uri).expect("it fits").stamped(&NUMBERS);
+                let message = Template::sized(method, uri, size).expect("it fits").stamped(&NUMBERS);
                 assert_eq!(message.len(), size);
                 let text = String::from_utf8(message).expect("it is ASCII");
                 let (head, body) = text.split_once("\r\n\r\n").expect("a head ends");
                 assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");
             }
         }
+    }
+
+    #[test]
+    fn a_hundred_messages_of_the_mix_are_a_hundred() {
+        assert_eq!(MIX.iter().map(|kind| kind.percent).sum::<usize>(), 100);
     }
 
     #[test]

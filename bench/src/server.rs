@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use crate::{
+    digest::Algorithm,
     floor::Way,
     message::{Arrival, DOMAIN, Method, Numbers, Template},
     mmsg::{self, Inbox},
@@ -55,7 +56,8 @@ pub trait Server {
     fn name(&self) -> String;
 
     /// Writes the config for `place` and returns the command that runs the server in the foreground: UDP on the given
-    /// port, requests from the loopback to a foreign URI are relayed, [`DOMAIN`] is local, nobody is authenticated.
+    /// port, requests from the loopback to a foreign URI are relayed, [`DOMAIN`] is local, and nobody is authenticated unless
+    /// that is what is tried.
     fn command(&self, place: &Place) -> Result<Command>;
 }
 
@@ -81,7 +83,7 @@ impl Server for Floor {
     }
 }
 
-/// The switch of this repository with one shard.
+/// The switch of this repository, with one shard unless its scene has more.
 #[derive(Clone, Debug)]
 pub struct Ringswitch {
     /// The program.
@@ -103,18 +105,44 @@ pub struct Scene {
     pub accounts: Vec<String>,
     /// What runs for the calls that an account makes: whose, and the plan's text.
     pub plans: Vec<(String, &'static str)>,
+    /// The one algorithm of its challenges to REGISTER; None challenges nobody.
+    pub digest: Option<Algorithm>,
+    /// The cores of its shards; without any it has one, which is where the place says.
+    pub shards: Vec<usize>,
+    /// Whether the sink is an application server elsewhere, which gets all calls for [`DOMAIN`].
+    pub sink_is_app: bool,
 }
 
 impl Scene {
     /// The proxy and the registrar alone.
     pub fn proxy() -> Self {
-        Self { name: "", top: "app = []", tables: String::new(), accounts: Vec::new(), plans: Vec::new() }
+        Self {
+            name: "",
+            top: "app = []",
+            tables: String::new(),
+            accounts: Vec::new(),
+            plans: Vec::new(),
+            digest: None,
+            shards: Vec::new(),
+            sink_is_app: false,
+        }
+    }
+
+    /// The same with [`ACCOUNTS`] accounts, whose REGISTERs are challenged.
+    pub fn challenging(algorithm: Algorithm) -> Self {
+        let accounts = (0..ACCOUNTS).map(|number| format!("user{number:07}@{DOMAIN}")).collect();
+        Self { accounts, digest: Some(algorithm), ..Self::proxy() }
+    }
+
+    /// The proxy before an application server elsewhere, which it chooses by Call-ID: the sink.
+    pub fn dispatching() -> Self {
+        Self { top: "", sink_is_app: true, ..Self::proxy() }
     }
 
     /// Proxy, registrar and one application server in one process.
     pub fn one() -> Self {
         let accounts = users(DOMAIN).collect();
-        Self { name: "", top: "processes = \"one\"", tables: UNBOUNDED.into(), accounts, plans: Vec::new() }
+        Self { top: "processes = \"one\"", tables: UNBOUNDED.into(), accounts, ..Self::proxy() }
     }
 
     /// The application servers stable and edge, each with a process of its own, and a shard on `core` if that is given; edge
@@ -126,12 +154,17 @@ impl Scene {
              [[app]]\nname = \"edge\"\ndomains = [\"{EDGE}\"]\ncores = {cores}\nmemory_limit_mb = 0\n\n"
         );
         Self {
-            name: "",
             top: "processes = \"separate\"",
             tables: apps + UNBOUNDED,
             accounts: users(DOMAIN).chain(users(EDGE)).collect(),
-            plans: Vec::new(),
+            ..Self::proxy()
         }
+    }
+
+    /// The same with a shard on each of `cores`.
+    pub fn with_shards(mut self, cores: &[usize]) -> Self {
+        self.shards = cores.to_vec();
+        self
     }
 
     /// The same with `plan` for the calls that `user` of [`DOMAIN`] makes.
@@ -146,6 +179,10 @@ impl Scene {
 pub const EDGE: &str = "edge.example";
 /// How many callees a scene has accounts for, in each of its domains: user0000000 and so on.
 pub const CALLEES: u32 = 100;
+/// How many accounts a switch has that challenges REGISTERs: user0000000 and so on.
+pub const ACCOUNTS: u32 = 1_000;
+/// The password of every account.
+pub const PASSWORD: &str = "secret";
 /// The callers that a scene has accounts for, in each of its domains.
 pub const CALLERS: [&str; 3] = ["caller", "waiter", "looper"];
 
@@ -180,8 +217,13 @@ impl Ringswitch {
 
     /// A counter of all shards of a switch that runs.
     pub fn counter(&self, dir: &Path, name: &str) -> Result<u64> {
+        Ok(self.counters(dir)?.iter().filter_map(|counters| counters.get(name)).sum())
+    }
+
+    /// The counters of each shard of a switch that runs.
+    pub fn counters(&self, dir: &Path) -> Result<Vec<HashMap<String, u64>>> {
         let status: Status = self.ask(dir, &["status"])?;
-        Ok(status.shards.iter().filter_map(|shard| shard.counters.get(name)).sum())
+        Ok(status.shards.into_iter().map(|shard| shard.counters).collect())
     }
 
     /// What a command of the switch's own prints as JSON.
@@ -222,15 +264,27 @@ impl Server for Ringswitch {
 
     fn command(&self, place: &Place) -> Result<Command> {
         let config = place.dir.join("ringswitch.toml");
-        let core = place.cores.map_or("1".into(), |cores| format!("[{}]", cores.server));
-        let Scene { top, tables, accounts, plans, .. } = &self.scene;
+        let Scene { top, tables, accounts, plans, digest, shards, sink_is_app, .. } = &self.scene;
+        let cores = match (&shards[..], place.cores) {
+            ([], Some(cores)) => format!("[{}]", cores.server),
+            ([], None) => "1".into(),
+            (shards, _) => format!("{shards:?}"),
+        };
+        let registrar = match digest {
+            Some(algorithm) => format!("authenticate = true\nalgorithms = [\"{}\"]", algorithm.token()),
+            None => "authenticate = false".into(),
+        };
+        let elsewhere = match sink_is_app {
+            true => format!("[[app]]\nname = \"elsewhere\"\nuri = \"sip:{}\"\n\n", place.sink),
+            false => String::new(),
+        };
         let text = format!(
             "domains  = [\"{DOMAIN}\", \"{EDGE}\"]\n\
              data_dir = {:?}\n{top}\n\n\
              [[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1:{}\"\n\n\
-             [cores]\nswitch = {core}\n\n\
-             [registrar]\nauthenticate = false\n\n\
-             [proxy]\nrelay_from = [\"127.0.0.0/8\"]\n\n{tables}",
+             [cores]\nswitch = {cores}\n\n\
+             [registrar]\n{registrar}\n\n\
+             [proxy]\nrelay_from = [\"127.0.0.0/8\"]\n\n{elsewhere}{tables}",
             place.dir.join("data"),
             place.listen,
         );
@@ -239,7 +293,7 @@ impl Server for Ringswitch {
         fs::write(&config, text)?;
         if is_new {
             for account in accounts {
-                self.order(&config, &["account", "add", account, "--password-stdin"], "secret\n")?;
+                self.order(&config, &["account", "add", account, "--password-stdin"], PASSWORD)?;
             }
             for (user, plan) in plans {
                 self.order(&config, &["plan", "set", user, "bench", "--as", "out", "--file", "-"], plan)?;

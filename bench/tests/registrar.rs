@@ -1,6 +1,8 @@
 //! The REGISTER workloads against a registrar of a few lines, which challenges and remembers nothing.
 #![expect(clippy::disallowed_methods, reason = "the registrar needs a thread and a socket of its own")]
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     net::{SocketAddrV4, UdpSocket},
@@ -47,6 +49,25 @@ fn an_error_is_counted_by_its_status_and_completes_nothing() {
     assert_eq!((outcome.completed, outcome.loss, outcome.lost_aors.len() as u64), (0, 1.0, COUNT));
     assert_eq!(outcome.statuses, BTreeMap::from([(503, COUNT)]));
     assert!(!outcome.sustained());
+}
+
+#[test]
+fn a_server_that_asks_whether_the_sink_is_there_gets_its_200() {
+    let probe = mmsg::bind(0).expect("a port");
+    probe.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+    let server = registrar(COUNT, move |request| {
+        let request_text = text(request);
+        let contact = request_text.lines().find(|line| line.starts_with("Contact: ")).expect("a contact");
+        let sink = common::loopback(contact).expect("its address");
+        let options = "OPTIONS sip:sink SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKprobe\r\n\r\n";
+        probe.send_to(options.as_bytes(), sink).expect("the sink listens");
+        let mut buffer = [0; mmsg::DATAGRAM];
+        match probe.recv(&mut buffer) {
+            Ok(octets) if buffer[..octets].starts_with(b"SIP/2.0 200 ") => answer(request, "200 OK", ""),
+            _ => answer(request, "503 Service Unavailable", ""),
+        }
+    });
+    assert_eq!(register(server, None).statuses, BTreeMap::from([(200, COUNT)]));
 }
 
 fn register(server: SocketAddrV4, credentials: Option<Credentials>) -> load::Outcome {

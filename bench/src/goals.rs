@@ -1,0 +1,196 @@
+//! What the switch is to reach, held against what a comparison found.
+//!
+//! Each goal is a bound of a ratio of CPU times from the same run, or of a binding's memory. One whose figures a run does not
+//! have is not measured, and neither holds nor fails.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{
+    compare::{
+        Bindings, DISPATCH, FORWARD_INVITE, FORWARD_OPTIONS, LOOKUP_INVITE, LOOKUP_OPTIONS, Pace, REGISTER_DIGEST,
+        REGISTER_REFRESH, Row, median,
+    },
+    load::TOLERATED_LOSS,
+};
+
+/// The floor that is meant.
+const FLOOR: &str = "floor (mmsg)";
+/// How many addresses of record are few, more and many.
+const FEW: u32 = 1_000;
+const MORE: u32 = 100_000;
+const MANY: u32 = 1_000_000;
+/// Octets of a binding, where there are [`MANY`].
+const BINDING_OCTETS: f64 = 300.0;
+
+/// What the switch's CPU time is divided by.
+#[derive(Clone, Copy)]
+enum Over {
+    /// The rival's, for the same.
+    Rival,
+    /// The floor's, for the same.
+    Floor,
+    /// Its own with [`FEW`] addresses of record.
+    OwnWithFew,
+}
+
+struct Bound {
+    work: &'static str,
+    aors: Option<u32>,
+    pace: Pace,
+    over: Over,
+    at_most: f64,
+}
+
+#[rustfmt::skip]
+const BOUNDS: [Bound; 15] = [
+    Bound { work: FORWARD_OPTIONS, aors: None, pace: Pace::Full, over: Over::Rival, at_most: 0.60 },
+    Bound { work: FORWARD_INVITE, aors: None, pace: Pace::Full, over: Over::Rival, at_most: 0.60 },
+    Bound { work: FORWARD_OPTIONS, aors: None, pace: Pace::Full, over: Over::Floor, at_most: 1.25 },
+    Bound { work: FORWARD_INVITE, aors: None, pace: Pace::Full, over: Over::Floor, at_most: 1.25 },
+    Bound { work: FORWARD_OPTIONS, aors: None, pace: Pace::Paced(5_000), over: Over::Floor, at_most: 1.15 },
+    Bound { work: FORWARD_INVITE, aors: None, pace: Pace::Paced(5_000), over: Over::Floor, at_most: 1.15 },
+    Bound { work: FORWARD_OPTIONS, aors: None, pace: Pace::Paced(20_000), over: Over::Floor, at_most: 0.75 },
+    Bound { work: FORWARD_INVITE, aors: None, pace: Pace::Paced(20_000), over: Over::Floor, at_most: 0.75 },
+    Bound { work: DISPATCH, aors: None, pace: Pace::Full, over: Over::Rival, at_most: 0.35 },
+    Bound { work: REGISTER_DIGEST, aors: None, pace: Pace::Full, over: Over::Rival, at_most: 0.55 },
+    Bound { work: REGISTER_REFRESH, aors: Some(MORE), pace: Pace::Full, over: Over::Rival, at_most: 0.50 },
+    Bound { work: REGISTER_REFRESH, aors: Some(MANY), pace: Pace::Full, over: Over::Rival, at_most: 0.40 },
+    Bound { work: REGISTER_REFRESH, aors: Some(MANY), pace: Pace::Full, over: Over::OwnWithFew, at_most: 1.20 },
+    Bound { work: LOOKUP_OPTIONS, aors: Some(MANY), pace: Pace::Full, over: Over::Rival, at_most: 0.42 },
+    Bound { work: LOOKUP_INVITE, aors: Some(MANY), pace: Pace::Full, over: Over::Rival, at_most: 0.42 },
+];
+
+/// A goal, and what was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Goal {
+    /// What is measured.
+    pub what: String,
+    /// In what.
+    pub unit: String,
+    /// The most that it may be.
+    pub at_most: f64,
+    /// What it is; None if a figure is missing.
+    pub measured: Option<f64>,
+    /// The larger loss of the two runs that are held against each other.
+    pub loss: f64,
+    /// Whether it is reached.
+    pub holds: Option<bool>,
+}
+
+impl Goal {
+    fn new(what: String, unit: String, at_most: f64, measured: Option<f64>, loss: f64) -> Self {
+        let measured = measured.filter(|it| it.is_finite());
+        Self { what, unit, at_most, measured, loss, holds: measured.map(|measured| measured <= at_most) }
+    }
+}
+
+/// Holds the rows and the memory of the server named `switch` against every goal.
+pub fn judge(rows: &[Row], bindings: &[Bindings], switch: &str, rival: Option<&str>) -> Vec<Goal> {
+    let mut goals: Vec<Goal> = BOUNDS.iter().map(|bound| bound.judge(rows, switch, rival)).collect();
+    let of_many = bindings.iter().filter(|it| it.server == switch && it.count == MANY);
+    let octets = median(of_many.map(|it| it.octets_each).collect());
+    goals.push(Goal::new(
+        format!("memory of a binding, {MANY} AORs"),
+        "octets".into(),
+        BINDING_OCTETS,
+        Some(octets),
+        0.0,
+    ));
+    goals
+}
+
+impl Bound {
+    fn judge(&self, rows: &[Row], switch: &str, rival: Option<&str>) -> Goal {
+        let &Self { work, aors, pace, over, at_most } = self;
+        let row = |server: &str, aors| {
+            rows.iter()
+                .find(|row| (row.work.as_str(), row.aors, row.pace, row.server.as_str()) == (work, aors, pace, server))
+        };
+        let (other, unit) = match over {
+            Over::Rival => (rival.and_then(|rival| row(rival, aors)), format!("× {}", rival.unwrap_or("rival"))),
+            Over::Floor => (row(FLOOR, aors), format!("× {FLOOR}")),
+            Over::OwnWithFew => (row(switch, Some(FEW)), format!("× its own with {FEW} AORs")),
+        };
+        let pair = row(switch, aors).zip(other);
+        let measured = pair.map(|(own, other)| own.cpu.total_us / other.cpu.total_us);
+        let loss = pair.map_or(0.0, |(own, other)| own.loss.max(other.loss));
+        let aors = aors.map(|aors| format!(", {aors} AORs")).unwrap_or_default();
+        Goal::new(format!("{work}{aors}, {pace}"), unit, at_most, measured, loss)
+    }
+}
+
+/// The goals as a table in Markdown.
+pub fn write_table(f: &mut fmt::Formatter, goals: &[Goal]) -> fmt::Result {
+    writeln!(f, "| goal | in | at most | measured | |\n| --- | --- | --: | --: | --- |")?;
+    for Goal { what, unit, at_most, measured, loss, holds } in goals {
+        let figure = |it: f64| if it < 100.0 { format!("{it:.2}") } else { format!("{it:.0}") };
+        let measured = measured.map(figure).unwrap_or_default();
+        let verdict = match holds {
+            Some(true) => "holds",
+            Some(false) => "does not hold",
+            None => "not measured",
+        };
+        let lossy = match *loss < TOLERATED_LOSS {
+            true => String::new(),
+            false => format!(", at a loss of {:.1} %", 100.0 * loss),
+        };
+        writeln!(f, "| {what} | {unit} | {} | {measured} | {verdict}{lossy} |", figure(*at_most))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::CpuPerMessage;
+
+    fn row(work: &str, aors: Option<u32>, pace: Pace, server: &str, total_us: f64) -> Row {
+        Row {
+            work: work.into(),
+            aors,
+            pace,
+            server: server.into(),
+            rate: 1.0,
+            cpu: CpuPerMessage { total_us, ..CpuPerMessage::default() },
+            of_floor: 1.0,
+            of_rival: None,
+            p50_us: 1.0,
+            p99_us: 1.0,
+            p999_us: 1.0,
+            loss: 0.0,
+        }
+    }
+
+    fn judged(goals: &[Goal], what: &str, unit: &str) -> (Option<f64>, Option<bool>) {
+        let goal = goals.iter().find(|goal| goal.what == what && goal.unit == unit).expect("there is that goal");
+        (goal.measured, goal.holds)
+    }
+
+    #[test]
+    fn a_goal_holds_up_to_its_bound_and_not_beyond() {
+        let rows = [
+            row(FORWARD_OPTIONS, None, Pace::Full, "ours", 6.0),
+            row(FORWARD_OPTIONS, None, Pace::Full, "theirs", 10.0),
+            row(FORWARD_OPTIONS, None, Pace::Full, FLOOR, 4.0),
+            row(REGISTER_REFRESH, Some(FEW), Pace::Full, "ours", 10.0),
+            row(REGISTER_REFRESH, Some(MANY), Pace::Full, "ours", 12.0),
+        ];
+        let memory =
+            [250.0, 350.0, 290.0].map(|octets_each| Bindings { server: "ours".into(), count: MANY, octets_each });
+        let goals = judge(&rows, &memory, "ours", Some("theirs"));
+        let options = "forward OPTIONS 462 B, full";
+        assert_eq!(judged(&goals, options, "× theirs"), (Some(0.6), Some(true)));
+        assert_eq!(judged(&goals, options, "× floor (mmsg)"), (Some(1.5), Some(false)));
+        let refresh = "REGISTER refresh, 1000000 AORs, full";
+        assert_eq!(judged(&goals, refresh, "× its own with 1000 AORs"), (Some(1.2), Some(true)));
+        assert_eq!(judged(&goals, "memory of a binding, 1000000 AORs", "octets"), (Some(290.0), Some(true)));
+    }
+
+    #[test]
+    fn a_goal_without_its_figures_is_not_measured() {
+        let goals = judge(&[row(DISPATCH, None, Pace::Full, "ours", 6.0)], &[], "ours", None);
+        assert!(goals.iter().all(|goal| goal.measured.is_none() && goal.holds.is_none()), "{goals:?}");
+    }
+}
