@@ -3,6 +3,8 @@
 #[path = "rfc/harness.rs"]
 #[expect(dead_code, reason = "the harness serves other tests too")]
 mod harness;
+#[path = "shard/table.rs"]
+mod table;
 
 use agent::{Flow, Now, Outbox, PLACEHOLDER, Posted, Received, Secret, Way};
 use bumpalo::Bump;
@@ -143,5 +145,24 @@ fn serving_by_a_hop_and_sending_for_application_servers_allocates_nothing() {
         arena.reset();
         let allocations = ALLOCATIONS.get() - before;
         assert!(round == 0 || allocations == 0, "{allocations} allocations");
+    }
+}
+
+#[test]
+fn a_whole_turn_of_the_shard_allocates_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for record_route in [true, false] {
+        let mut shard = table::Table::new(record_route, directory.path()).expect("a shard");
+        assert_eq!(shard.turn(&[table::register(1, 1)]), 1);
+        let uris = ["sip:callee@127.0.0.1:15070", "sip:user0000001@bench.example"];
+        let mut messages: Vec<_> =
+            uris.iter().flat_map(|uri| [table::invite(uri, 1), table::options(uri, 2)]).collect();
+        messages.extend(shard.sent(&messages.clone()).iter().map(|request| table::ok(request)));
+        for round in 0..3 {
+            let before = ALLOCATIONS.get();
+            assert_eq!(shard.turn(&messages), 8);
+            let allocations = ALLOCATIONS.get() - before;
+            assert!(round == 0 || allocations == 0, "{allocations} allocations");
+        }
     }
 }

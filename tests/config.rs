@@ -24,6 +24,7 @@ listen = [
 switch = [2, 3]
 
 [udp]
+offload = false
 receive_buffer_bytes = 1_000_000
 send_buffer_bytes = 0x10_0000
 buffers = 4096
@@ -56,6 +57,7 @@ server = ""
 
 [overload]
 new_requests_per_turn = 9
+patience_msecs = 50
 retry_after_secs = 8
 pending_registers = 7
 

@@ -115,19 +115,23 @@ impl Datagrams {
             return Ok(());
         };
         let flow = Flow { listener: ListenerId(listener), transport: Transport::Udp, peer, connection: None };
-        let octets = &octets[octets.len() - out.payload_data().len()..];
-        let car_octets = SegmentSize::read(out.control_data()).unwrap_or(octets.len());
-        for octets in octets.chunks(car_octets.max(1)) {
+        let mut rest = &octets[octets.len() - out.payload_data().len()..];
+        let car_octets = SegmentSize::read(out.control_data()).unwrap_or(rest.len());
+        // A datagram may be empty, too.
+        loop {
+            let octets = rest.split_off(..car_octets.min(rest.len())).expect("it is not longer");
             // CRLFs, or a few octets of zero, keep a NAT's binding open (RFC 5626 §3.5.2 answers none over UDP; there it
             // is STUN's part). No SIP message is that short.
             if octets.len() < 4 || octets.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
                 count.keepalives += 1;
-                continue;
+            } else {
+                count.received += 1;
+                batch.push(Received { flow, octets, passed: false });
             }
-            count.received += 1;
-            batch.push(Received { flow, octets, passed: false });
+            if rest.is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Sends the datagrams among `outgoing` and enters the ring, which runs them all before this returns; then waits.

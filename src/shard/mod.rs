@@ -9,6 +9,7 @@
 //! [`app`] is the other core, that of an application server with a process of its own.
 
 pub mod app;
+mod backlog;
 mod neighbours;
 mod orders;
 mod seat;
@@ -24,6 +25,7 @@ use crate::{
     proxy::{Errand, Proxy, Reach, sealed},
 };
 use agent::{AppBranch, Flow, Now, Outbox, Posted, Received, ShardHash, Ticket};
+use backlog::Backlog;
 use bumpalo::collections::Vec as BumpVec;
 use neighbours::Neighbours;
 use sip::{Error, HeaderName, Message, Method, StartLine, framing::FrameError};
@@ -58,6 +60,7 @@ pub struct Shard {
     alias: bool,
     reloads: mpsc::Receiver<Rules>,
     figures: Arc<Figures>,
+    backlog: Backlog,
     /// Messages refused or dropped because the owner's ring was full.
     ring_full: u64,
     /// What is for ourselves and has found no room in its turn.
@@ -234,8 +237,9 @@ impl io::Core for Shard {
     }
 
     fn handle_batch<'t>(&mut self, now: Now, batch: &[Received<'t>], out: &mut Outbox<'t>) {
-        let budget = self.proxy.settings().new_requests_per_turn;
-        if batch.len() <= budget {
+        let settings = self.proxy.settings();
+        let (budget, patience) = (settings.new_requests_per_turn, settings.patience);
+        if !self.backlog.stands(now.monotonic, batch.len() > budget, patience) {
             for received in batch {
                 self.handle(now, received, true, out);
             }

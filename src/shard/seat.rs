@@ -1,7 +1,7 @@
 //! What a shard grows from: everything that another thread can prepare. Scripts and their calls stay on the thread on which
 //! they begin, so application servers are made there.
 
-use super::{Place, Rules, Shard, SideLink, neighbours::Neighbours, orders::AppRules};
+use super::{Place, Rules, Shard, SideLink, backlog::Backlog, neighbours::Neighbours, orders::AppRules};
 use crate::{
     figures::Figures,
     io,
@@ -60,6 +60,7 @@ impl io::Seed for Seat {
             alias,
             reloads,
             figures,
+            backlog: Backlog::default(),
             ring_full: 0,
             later: Vec::new(),
             now,

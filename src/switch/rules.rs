@@ -128,6 +128,7 @@ pub(super) fn rules(
         server: config.proxy.server.as_str().into(),
         retry_after_secs: config.overload.retry_after_secs,
         new_requests_per_turn: config.overload.new_requests_per_turn as usize,
+        patience: Duration::from_millis(config.overload.patience_msecs.into()),
         apps: proxy::Apps::new(secret, config.app.iter().map(app).collect(), health.clone()),
         hop: ListenerId(config.listen.len() as u16),
         keys: proxy::Keys::new(secret),
