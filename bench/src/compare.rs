@@ -181,11 +181,12 @@ pub struct Comparison {
 }
 
 /// Runs the `floors`, then the `switch` and then its `rival` through the plan, and calls through each of `callees`. All are held against the first
-/// of the floors. The rival keeps its bindings in memory, and is not restarted.
+/// of the floors. The switch forwards `one_by_one` too. The rival keeps its bindings in memory, and is not restarted.
 pub fn run(
     plan: &Plan,
     floors: &[&dyn Server],
     switch: Contender,
+    one_by_one: &dyn Server,
     rival: Option<Contender>,
     callees: &[&dyn Server],
 ) -> Result<Comparison> {
@@ -199,6 +200,7 @@ pub fn run(
             bench.forward(floor)?;
         }
         if !plan.aors.is_empty() {
+            bench.forward(one_by_one)?;
             for contender in [Some(switch), rival].into_iter().flatten() {
                 bench.forward(contender.open)?;
                 bench.dispatch(contender.dispatching)?;
@@ -213,7 +215,7 @@ pub fn run(
             bench.call(server)?;
         }
     }
-    bench.conclude(floors[0], switch.open, rival.map(|rival| rival.open))
+    bench.conclude(floors[0], [switch.open, one_by_one], rival.map(|rival| rival.open))
 }
 
 struct Sample {
@@ -472,7 +474,12 @@ impl Bench<'_> {
         Ok(Place { listen, sink, cores: Some(self.plan.cores), dir })
     }
 
-    fn conclude(self, floor: &dyn Server, switch: &dyn Server, rival: Option<&dyn Server>) -> Result<Comparison> {
+    fn conclude(
+        self,
+        floor: &dyn Server,
+        switches: [&dyn Server; 2],
+        rival: Option<&dyn Server>,
+    ) -> Result<Comparison> {
         let mut rows: Vec<Row> = Vec::new();
         for first in &self.samples {
             let same = |one: &&Sample| {
@@ -526,7 +533,7 @@ impl Bench<'_> {
         }
         let goals = match self.plan.aors.is_empty() {
             true => Vec::new(),
-            false => goals::judge(&rows, &self.bindings, &switch.name(), rival.as_deref()),
+            false => goals::judge(&rows, &self.bindings, switches.map(Server::name), rival.as_deref()),
         };
         Ok(Comparison {
             machine: machine(),

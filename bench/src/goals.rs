@@ -35,31 +35,50 @@ enum Over {
     OwnWithFew,
 }
 
+/// Which switch is meant.
+#[derive(Clone, Copy)]
+enum Whose {
+    /// As it is by itself.
+    Usual,
+    /// One that sends each datagram by itself.
+    OneByOne,
+}
+
 struct Bound {
     work: &'static str,
     aors: Option<u32>,
     pace: Pace,
+    whose: Whose,
     over: Over,
     at_most: f64,
 }
 
-#[rustfmt::skip]
-const BOUNDS: [Bound; 15] = [
-    Bound { work: FORWARD_OPTIONS, aors: None, pace: Pace::Full, over: Over::Rival, at_most: 0.60 },
-    Bound { work: FORWARD_INVITE, aors: None, pace: Pace::Full, over: Over::Rival, at_most: 0.60 },
-    Bound { work: FORWARD_OPTIONS, aors: None, pace: Pace::Full, over: Over::Floor, at_most: 1.25 },
-    Bound { work: FORWARD_INVITE, aors: None, pace: Pace::Full, over: Over::Floor, at_most: 1.25 },
-    Bound { work: FORWARD_OPTIONS, aors: None, pace: Pace::Paced(5_000), over: Over::Floor, at_most: 1.15 },
-    Bound { work: FORWARD_INVITE, aors: None, pace: Pace::Paced(5_000), over: Over::Floor, at_most: 1.15 },
-    Bound { work: FORWARD_OPTIONS, aors: None, pace: Pace::Paced(20_000), over: Over::Floor, at_most: 0.75 },
-    Bound { work: FORWARD_INVITE, aors: None, pace: Pace::Paced(20_000), over: Over::Floor, at_most: 0.75 },
-    Bound { work: DISPATCH, aors: None, pace: Pace::Full, over: Over::Rival, at_most: 0.35 },
-    Bound { work: REGISTER_DIGEST, aors: None, pace: Pace::Full, over: Over::Rival, at_most: 0.55 },
-    Bound { work: REGISTER_REFRESH, aors: Some(MORE), pace: Pace::Full, over: Over::Rival, at_most: 0.50 },
-    Bound { work: REGISTER_REFRESH, aors: Some(MANY), pace: Pace::Full, over: Over::Rival, at_most: 0.40 },
-    Bound { work: REGISTER_REFRESH, aors: Some(MANY), pace: Pace::Full, over: Over::OwnWithFew, at_most: 1.20 },
-    Bound { work: LOOKUP_OPTIONS, aors: Some(MANY), pace: Pace::Full, over: Over::Rival, at_most: 0.42 },
-    Bound { work: LOOKUP_INVITE, aors: Some(MANY), pace: Pace::Full, over: Over::Rival, at_most: 0.42 },
+impl Bound {
+    const fn new(work: &'static str, aors: Option<u32>, pace: Pace, whose: Whose, over: Over, at_most: f64) -> Self {
+        Self { work, aors, pace, whose, over, at_most }
+    }
+}
+
+const BOUNDS: [Bound; 19] = [
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::OneByOne, Over::Rival, 0.60),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::OneByOne, Over::Rival, 0.60),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::OneByOne, Over::Floor, 1.25),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::OneByOne, Over::Floor, 1.25),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::Usual, Over::Rival, 0.45),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::Usual, Over::Rival, 0.45),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::Usual, Over::Floor, 1.0),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::Usual, Over::Floor, 1.0),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Paced(5_000), Whose::Usual, Over::Floor, 1.15),
+    Bound::new(FORWARD_INVITE, None, Pace::Paced(5_000), Whose::Usual, Over::Floor, 1.15),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Paced(20_000), Whose::Usual, Over::Floor, 0.75),
+    Bound::new(FORWARD_INVITE, None, Pace::Paced(20_000), Whose::Usual, Over::Floor, 0.75),
+    Bound::new(DISPATCH, None, Pace::Full, Whose::Usual, Over::Rival, 0.35),
+    Bound::new(REGISTER_DIGEST, None, Pace::Full, Whose::Usual, Over::Rival, 0.55),
+    Bound::new(REGISTER_REFRESH, Some(MORE), Pace::Full, Whose::Usual, Over::Rival, 0.50),
+    Bound::new(REGISTER_REFRESH, Some(MANY), Pace::Full, Whose::Usual, Over::Rival, 0.40),
+    Bound::new(REGISTER_REFRESH, Some(MANY), Pace::Full, Whose::Usual, Over::OwnWithFew, 1.20),
+    Bound::new(LOOKUP_OPTIONS, Some(MANY), Pace::Full, Whose::Usual, Over::Rival, 0.42),
+    Bound::new(LOOKUP_INVITE, Some(MANY), Pace::Full, Whose::Usual, Over::Rival, 0.42),
 ];
 
 /// A goal, and what was found.
@@ -86,10 +105,13 @@ impl Goal {
     }
 }
 
-/// Holds the rows and the memory of the server named `switch` against every goal.
-pub fn judge(rows: &[Row], bindings: &[Bindings], switch: &str, rival: Option<&str>) -> Vec<Goal> {
-    let mut goals: Vec<Goal> = BOUNDS.iter().map(|bound| bound.judge(rows, switch, rival)).collect();
-    let of_many = bindings.iter().filter(|it| it.server == switch && it.count == MANY);
+/// Holds the rows and the memory of the switch against every goal, by the names that it has in them: by itself, and where it sends each
+/// datagram by itself.
+pub fn judge(rows: &[Row], bindings: &[Bindings], switches: [String; 2], rival: Option<&str>) -> Vec<Goal> {
+    let [switch, one_by_one] = &switches;
+    let name = |whose| if matches!(whose, Whose::Usual) { switch } else { one_by_one };
+    let mut goals: Vec<Goal> = BOUNDS.iter().map(|bound| bound.judge(rows, name(bound.whose), rival)).collect();
+    let of_many = bindings.iter().filter(|it| it.server == *switch && it.count == MANY);
     let octets = median(of_many.map(|it| it.octets_each).collect());
     goals.push(Goal::new(
         format!("memory of a binding, {MANY} AORs"),
@@ -103,7 +125,7 @@ pub fn judge(rows: &[Row], bindings: &[Bindings], switch: &str, rival: Option<&s
 
 impl Bound {
     fn judge(&self, rows: &[Row], switch: &str, rival: Option<&str>) -> Goal {
-        let &Self { work, aors, pace, over, at_most } = self;
+        let &Self { work, aors, pace, whose, over, at_most } = self;
         let row = |server: &str, aors| {
             rows.iter()
                 .find(|row| (row.work.as_str(), row.aors, row.pace, row.server.as_str()) == (work, aors, pace, server))
@@ -117,7 +139,8 @@ impl Bound {
         let measured = pair.map(|(own, other)| own.cpu.total_us / other.cpu.total_us);
         let loss = pair.map_or(0.0, |(own, other)| own.loss.max(other.loss));
         let aors = aors.map(|aors| format!(", {aors} AORs")).unwrap_or_default();
-        Goal::new(format!("{work}{aors}, {pace}"), unit, at_most, measured, loss)
+        let how = if matches!(whose, Whose::OneByOne) { ", one by one" } else { "" };
+        Goal::new(format!("{work}{aors}, {pace}{how}"), unit, at_most, measured, loss)
     }
 }
 
@@ -163,6 +186,10 @@ mod tests {
         }
     }
 
+    fn ours() -> [String; 2] {
+        ["ours", "ours, one by one"].map(String::from)
+    }
+
     fn judged(goals: &[Goal], what: &str, unit: &str) -> (Option<f64>, Option<bool>) {
         let goal = goals.iter().find(|goal| goal.what == what && goal.unit == unit).expect("there is that goal");
         (goal.measured, goal.holds)
@@ -171,7 +198,8 @@ mod tests {
     #[test]
     fn a_goal_holds_up_to_its_bound_and_not_beyond() {
         let rows = [
-            row(FORWARD_OPTIONS, None, Pace::Full, "ours", 6.0),
+            row(FORWARD_OPTIONS, None, Pace::Full, "ours", 5.0),
+            row(FORWARD_OPTIONS, None, Pace::Full, "ours, one by one", 6.0),
             row(FORWARD_OPTIONS, None, Pace::Full, "theirs", 10.0),
             row(FORWARD_OPTIONS, None, Pace::Full, FLOOR, 4.0),
             row(REGISTER_REFRESH, Some(FEW), Pace::Full, "ours", 10.0),
@@ -179,10 +207,13 @@ mod tests {
         ];
         let memory =
             [250.0, 350.0, 290.0].map(|octets_each| Bindings { server: "ours".into(), count: MANY, octets_each });
-        let goals = judge(&rows, &memory, "ours", Some("theirs"));
+        let goals = judge(&rows, &memory, ours(), Some("theirs"));
         let options = "forward OPTIONS 462 B, full";
-        assert_eq!(judged(&goals, options, "× theirs"), (Some(0.6), Some(true)));
-        assert_eq!(judged(&goals, options, "× floor (mmsg)"), (Some(1.5), Some(false)));
+        assert_eq!(judged(&goals, options, "× theirs"), (Some(0.5), Some(false)));
+        assert_eq!(judged(&goals, options, "× floor (mmsg)"), (Some(1.25), Some(false)));
+        let one_by_one = "forward OPTIONS 462 B, full, one by one";
+        assert_eq!(judged(&goals, one_by_one, "× theirs"), (Some(0.6), Some(true)));
+        assert_eq!(judged(&goals, one_by_one, "× floor (mmsg)"), (Some(1.5), Some(false)));
         let refresh = "REGISTER refresh, 1000000 AORs, full";
         assert_eq!(judged(&goals, refresh, "× its own with 1000 AORs"), (Some(1.2), Some(true)));
         assert_eq!(judged(&goals, "memory of a binding, 1000000 AORs", "octets"), (Some(290.0), Some(true)));
@@ -190,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_goal_without_its_figures_is_not_measured() {
-        let goals = judge(&[row(DISPATCH, None, Pace::Full, "ours", 6.0)], &[], "ours", None);
+        let goals = judge(&[row(DISPATCH, None, Pace::Full, "ours", 6.0)], &[], ours(), None);
         assert!(goals.iter().all(|goal| goal.measured.is_none() && goal.holds.is_none()), "{goals:?}");
     }
 }

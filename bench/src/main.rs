@@ -360,9 +360,10 @@ fn run_compare(args: &CompareArgs) -> Result<()> {
         }
         None => None,
     };
+    let one_by_one = switch(Scene::one_by_one());
     let floors: Vec<&dyn Server> = floors.iter().map(|it| it as &dyn Server).collect();
     let rival = theirs.as_ref().map(contender);
-    let comparison = compare::run(&plan, &floors, contender(&ours), rival, &callees)?;
+    let comparison = compare::run(&plan, &floors, contender(&ours), &one_by_one, rival, &callees)?;
     print!("{comparison}");
     if let Some(file) = &args.json {
         fs::write(file, serde_json::to_vec_pretty(&comparison)?)

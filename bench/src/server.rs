@@ -111,6 +111,10 @@ pub struct Scene {
     pub shards: Vec<usize>,
     /// Whether the sink is an application server elsewhere, which gets all calls for [`DOMAIN`].
     pub sink_is_app: bool,
+    /// Whether it stays on the path of dialogs.
+    pub record_route: bool,
+    /// Whether it sends what goes to one peer as one (UDP GSO).
+    pub offload: bool,
 }
 
 impl Scene {
@@ -125,7 +129,14 @@ impl Scene {
             digest: None,
             shards: Vec::new(),
             sink_is_app: false,
+            record_route: false,
+            offload: true,
         }
+    }
+
+    /// The same, but each datagram is sent by itself.
+    pub fn one_by_one() -> Self {
+        Self { name: "no offload", offload: false, ..Self::proxy() }
     }
 
     /// The same with [`ACCOUNTS`] accounts, whose REGISTERs are challenged.
@@ -136,13 +147,14 @@ impl Scene {
 
     /// The proxy before an application server elsewhere, which it chooses by Call-ID: the sink.
     pub fn dispatching() -> Self {
-        Self { top: "", sink_is_app: true, ..Self::proxy() }
+        Self { top: "", sink_is_app: true, record_route: true, ..Self::proxy() }
     }
 
     /// Proxy, registrar and one application server in one process.
     pub fn one() -> Self {
         let accounts = users(DOMAIN).collect();
-        Self { top: "processes = \"one\"", tables: UNBOUNDED.into(), accounts, ..Self::proxy() }
+        let tables = UNBOUNDED.into();
+        Self { top: "processes = \"one\"", tables, accounts, record_route: true, ..Self::proxy() }
     }
 
     /// The application servers stable and edge, each with a process of its own, and a shard on `core` if that is given; edge
@@ -157,6 +169,7 @@ impl Scene {
             top: "processes = \"separate\"",
             tables: apps + UNBOUNDED,
             accounts: users(DOMAIN).chain(users(EDGE)).collect(),
+            record_route: true,
             ..Self::proxy()
         }
     }
@@ -264,7 +277,8 @@ impl Server for Ringswitch {
 
     fn command(&self, place: &Place) -> Result<Command> {
         let config = place.dir.join("ringswitch.toml");
-        let Scene { top, tables, accounts, plans, digest, shards, sink_is_app, .. } = &self.scene;
+        let Scene { top, tables, accounts, plans, digest, shards, sink_is_app, record_route, offload, .. } =
+            &self.scene;
         let cores = match (&shards[..], place.cores) {
             ([], Some(cores)) => format!("[{}]", cores.server),
             ([], None) => "1".into(),
@@ -284,7 +298,8 @@ impl Server for Ringswitch {
              [[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1:{}\"\n\n\
              [cores]\nswitch = {cores}\n\n\
              [registrar]\n{registrar}\n\n\
-             [proxy]\nrelay_from = [\"127.0.0.0/8\"]\n\n{elsewhere}{tables}",
+             [udp]\noffload = {offload}\n\n\
+             [proxy]\nrelay_from = [\"127.0.0.0/8\"]\nrecord_route = {record_route}\n\n{elsewhere}{tables}",
             place.dir.join("data"),
             place.listen,
         );
