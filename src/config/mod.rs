@@ -263,12 +263,30 @@ pub struct Udp {
     pub buffers: u16,
     /// The largest datagram that is taken whole. Pages that no datagram reaches cost no memory.
     pub buffer_bytes: u32,
+    /// Whether the kernel puts each datagram into the socket of the shard that owns it.
+    pub steering: Steering,
+}
+
+/// `udp.steering`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Steering {
+    /// With more shards than one, where the kernel lets us.
+    Auto,
+    /// Not at all.
+    Off,
 }
 
 impl Default for Udp {
     fn default() -> Self {
         // RFC 3261 §18.1.1: implementations handle messages up to the maximum datagram size.
-        Self { receive_buffer_bytes: 4 << 20, send_buffer_bytes: 4 << 20, buffers: 1024, buffer_bytes: 65_535 }
+        Self {
+            receive_buffer_bytes: 4 << 20,
+            send_buffer_bytes: 4 << 20,
+            buffers: 1024,
+            buffer_bytes: 65_535,
+            steering: Steering::Auto,
+        }
     }
 }
 
