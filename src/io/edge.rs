@@ -112,6 +112,11 @@ impl Edge {
         self.sockets.listeners()
     }
 
+    /// The sockets, for what is to be done with them before anything runs.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
     /// What wakes each shard, for those who leave it something to find.
     pub fn wakers(&self) -> &[Arc<Waker>] {
         &self.wakers
