@@ -197,6 +197,7 @@ fn status_and_reload_show_what_the_switch_answers() {
         "version": "0.1.0", "uptime_secs": 3700, "bindings": 12, "aors": 10, "accounts": 1000,
         "shards": [{"counters": {"forwarded": 70, "received": 100}}, {"counters": {"forwarded": 5}}],
         "journal": {"segments": 2, "bytes": 4096, "state": "writing"},
+        "steering": {"state": "on", "steered": 90, "left": 10},
     });
     let switch = home.answers(json!({"ok": true, "result": status}));
     let text = home.run(&["status"]).succeeds();
@@ -204,6 +205,7 @@ fn status_and_reload_show_what_the_switch_answers() {
                     accounts  1000\n\
                     bindings  12 of 10 accounts\n\
                     journal   writing, 2 segments, 4096 bytes\n\
+                    steering  on, 90 datagrams to their owners, 10 left to the kernel's choice\n\
                     \n\
                     counter    total  shard 0  shard 1\n\
                     forwarded     75       70        5\n\

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write files")]
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use ringswitch::config::{self, Config, Processes, Shards, WhenFull, parse, settings};
+use ringswitch::config::{self, Config, Processes, Shards, Steering, WhenFull, parse, settings};
 use sip::{Transport, digest::Algorithm};
 use std::collections::BTreeSet;
 
@@ -29,6 +29,7 @@ receive_buffer_bytes = 1_000_000
 send_buffer_bytes = 0x10_0000
 buffers = 4096
 buffer_bytes = 4096
+steering = "off"
 
 [batching]
 window_usecs = 0
@@ -219,6 +220,7 @@ fn every_key_can_be_set() {
     assert_eq!(config.listen[1].advertise.as_ref().unwrap().port, Some(5060));
     assert_eq!(config.cores.switch, Shards::On(vec![2, 3]));
     assert_eq!(config.udp.send_buffer_bytes, 1 << 20);
+    assert_eq!(config.udp.steering, Steering::Off);
     assert!(config.proxy.relay_from[0].contains("10.9.8.7".parse().unwrap()));
     assert_eq!(config.registrar.when_full, WhenFull::ReplaceOldest);
     assert_eq!(config.registrar.algorithms, [Algorithm::Sha256]);
@@ -380,6 +382,7 @@ fn faults_read_as_in_the_golden_file() {
         "[cores]\nswitch = 0",
         "[cores]\nswitch = [1, 1]",
         "[udp]\nbuffers = 1000",
+        "[udp]\nsteering = \"on\"",
         "[registrar]\nmin_expire_secs = 60\nmax_bindings = \"10\"\nwhen_full = \"replace-newest\"",
         "[registrar]\n\tmax_bindings = 10.5 # a tab before, a remark behind",
         "[registrar]\nmax_expires_secs = 30",

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     accounts::Aor,
     config::Config,
-    control::{Answer, Bindings, Done, MAX_LISTED, ProcessStatus, Reload, Request, Restarted, Status},
+    control::{Answer, Bindings, Done, MAX_LISTED, ProcessStatus, Reload, Request, Restarted, Status, SteeringStatus},
 };
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -143,7 +143,7 @@ fn show_bindings(answer: &Bindings) -> String {
 }
 
 fn show_status(status: &Status) -> String {
-    let Status { version, uptime_secs, shards, bindings, aors, accounts, journal, processes } = status;
+    let Status { version, uptime_secs, shards, bindings, aors, accounts, journal, steering, processes } = status;
     let overview = format!(
         "ringswitch {version}, up {}\naccounts  {accounts}\nbindings  {bindings} of {aors} accounts\njournal   {}, {} segments, {} bytes\n",
         duration(*uptime_secs),
@@ -163,6 +163,9 @@ fn show_status(status: &Status) -> String {
     let numbered: Vec<String> = (0..shards.len()).map(|shard| format!("shard {shard}")).collect();
     let heads: Vec<&str> = ["counter", "total"].into_iter().chain(numbered.iter().map(String::as_str)).collect();
     let mut text = overview;
+    if let Some(steering) = steering {
+        text.push_str(&format!("steering  {}\n", show_steering(steering)));
+    }
     if !processes.is_empty() {
         text.push_str(&format!("\n{}", show_processes(processes)));
     }
@@ -170,6 +173,14 @@ fn show_status(status: &Status) -> String {
         text.push_str(&format!("\n{}", table(&heads, &rows)));
     }
     text
+}
+
+fn show_steering(steering: &SteeringStatus) -> String {
+    let SteeringStatus { state, steered, left } = steering;
+    match steered + left {
+        0 => state.clone(),
+        _ => format!("{state}, {steered} datagrams to their owners, {left} left to the kernel's choice"),
+    }
 }
 
 fn show_processes(processes: &[ProcessStatus]) -> String {

@@ -265,6 +265,18 @@ pub struct Udp {
     pub buffer_bytes: u32,
     /// Whether datagrams of one peer are sent and received as one where they can be (UDP GSO and GRO).
     pub offload: bool,
+    /// Whether the kernel puts each datagram into the socket of the shard that owns it.
+    pub steering: Steering,
+}
+
+/// `udp.steering`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Steering {
+    /// With more shards than one, where the kernel lets us.
+    Auto,
+    /// Not at all.
+    Off,
 }
 
 impl Default for Udp {
@@ -276,6 +288,7 @@ impl Default for Udp {
             buffers: 1024,
             buffer_bytes: 65_535,
             offload: true,
+            steering: Steering::Auto,
         }
     }
 }

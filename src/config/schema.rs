@@ -2,8 +2,8 @@
 
 use super::{
     App, Callback, Calls, Config, Cores, Dialplan, Health, HostPort, Journal, Listen, Log, LogFormat, LogLevel, Mesh,
-    Overload, Pattern, Processes, Proxy, Registrar, Shards, SipLimits, Supervisor, Tcp, Udp, UserAgentRule, Web,
-    WhenFull,
+    Overload, Pattern, Processes, Proxy, Registrar, Shards, SipLimits, Steering, Supervisor, Tcp, Udp, UserAgentRule,
+    Web, WhenFull,
     document::{Section, Wrong, choose},
 };
 use sip::{Host, Transport, Uri, digest::Algorithm};
@@ -269,6 +269,7 @@ fn udp(section: &mut Section<'_>, udp: &mut Udp) {
     section.power_of_two("buffers", 16..=32_768, &mut udp.buffers);
     section.number("buffer_bytes", 2_048..=65_535, &mut udp.buffer_bytes);
     section.flag("offload", &mut udp.offload);
+    section.choice("steering", &[("auto", Steering::Auto), ("off", Steering::Off)], &mut udp.steering);
 }
 
 fn tcp(section: &mut Section<'_>, tcp: &mut Tcp) {

@@ -124,6 +124,9 @@ pub struct Status {
     pub accounts: u64,
     /// The journal of bindings, calls and CDRs.
     pub journal: JournalStatus,
+    /// Whether the kernel steers datagrams; told by the process that has bound the sockets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steering: Option<SteeringStatus>,
     /// The processes of the switch, where it has several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<ProcessStatus>,
@@ -174,6 +177,17 @@ pub struct Restarted {
 pub struct ShardStatus {
     /// Whatever the shard counts, since its start.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// Whether the kernel puts datagrams into the sockets of the shards that own them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SteeringStatus {
+    /// `on`, `off`, `not needed`, or why it is not possible.
+    pub state: String,
+    /// Datagrams that it has put there since the sockets were bound.
+    pub steered: u64,
+    /// Those whose owner it could not tell.
+    pub left: u64,
 }
 
 /// How the journal is doing.

@@ -115,6 +115,11 @@ impl Edge {
         self.sockets.listeners()
     }
 
+    /// The sockets, for what is to be done with them before anything runs.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
     /// What wakes each shard, for those who leave it something to find.
     pub fn wakers(&self) -> &[Arc<Waker>] {
         &self.wakers
@@ -209,8 +214,9 @@ fn prepare(settings: &Settings, number: u16, sockets: &[Option<Socket>]) -> Resu
             .map_err(|e| StartError::Other { what: "pinning a shard to its core", source: e.into() })?;
     }
     share::be_let_in(settings.nice);
-    // The longest train takes as much as the longest datagram.
-    let takes_trains = settings.trains && settings.datagram_octets >= LONGEST_TRAIN;
+    // The longest train takes as much as the longest datagram. All of it comes in at one socket, and its datagrams may be of many calls:
+    // with several shards each is to come in where it is handled.
+    let takes_trains = settings.trains && settings.shards == 1 && settings.datagram_octets >= LONGEST_TRAIN;
     let datagrams = sockets.iter().flatten().filter(|socket| socket.r#type().is_ok_and(|kind| kind == Type::DGRAM));
     datagrams.for_each(|socket| receive_trains(socket, takes_trains));
     let ring = Ring::new(settings)?;

@@ -239,6 +239,7 @@ impl Shared {
             aors: 0,
             accounts: self.tables.accounts.len() as u64,
             journal: JournalStatus { segments: 0, bytes: 0, state: "writing".to_owned() },
+            steering: None,
             processes: Vec::new(),
         }
     }

@@ -92,6 +92,7 @@ pub fn run(config: Config, text: String, level: logging::Level) -> anyhow::Resul
     let watching =
         std::thread::spawn(move || signals.forever().try_for_each(|signal| sender.send(Event::Signal(signal))));
     let control = ControlServer::start(supervisor.shared.data_dir(), Arc::clone(&supervisor.shared) as _)?;
+    switch::tell_steering(supervisor.shared.steering());
     let ended = supervisor.supervise(&events);
     handle.close();
     // It can wait for this thread only, which takes no more.
@@ -141,10 +142,11 @@ impl Supervisor {
     ) -> anyhow::Result<Self> {
         switch::prepare_data_dir(&config.data_dir)?;
         // Made before any process asks for it, so that all find the same.
-        switch::secret(&config.secret())?;
+        let secret = switch::secret(&config.secret())?;
         let settings = Settings::new(&config.supervisor);
         let edge = switch::edge_settings(&config);
         let mut sockets = Sockets::bind(&edge)?;
+        let steering = switch::steer(&config, &secret, &sockets);
         let switch_hop = sockets.add_hop(&edge)?;
         let spec = |cores: &config::Shards, binary| Spec {
             binary,
@@ -174,7 +176,7 @@ impl Supervisor {
         for member in &mut members[1..] {
             member.raw = raw.pop();
         }
-        let shared = Arc::new(Shared::new(config, text, level, events.clone()));
+        let shared = Arc::new(Shared::new(config, text, level, events.clone(), steering));
         let now = Instant::now();
         Ok(Self {
             settings,

@@ -9,8 +9,10 @@ use crate::config::{self, Config, LogFormat};
 use crate::control::{
     Answer, Calls, ControlHandler, Done, HungUp, JournalStatus, MAX_LISTED, ProcessStatus, Reload, Request, Status,
 };
+use crate::io::Steering;
 use crate::logging;
 use crate::process::{SWITCH, ToChild};
+use crate::switch;
 use anyhow::{Context, anyhow, bail};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ pub(super) struct Shared {
     started: Instant,
     level: logging::Level,
     events: mpsc::SyncSender<Event>,
+    steering: Steering,
     current: Mutex<Current>,
     board: Mutex<Vec<(ProcessStatus, Option<Arc<Child>>)>>,
     /// One reload at a time.
@@ -46,11 +49,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(config: Config, text: String, level: logging::Level, events: mpsc::SyncSender<Event>) -> Self {
+    pub(super) fn new(
+        config: Config,
+        text: String,
+        level: logging::Level,
+        events: mpsc::SyncSender<Event>,
+        steering: Steering,
+    ) -> Self {
         Self {
             started: Instant::now(),
             level,
             events,
+            steering,
             current: Mutex::new(Current { config, text }),
             board: Mutex::default(),
             reloading: Mutex::default(),
@@ -59,6 +69,10 @@ impl Shared {
 
     pub(super) fn config(&self) -> Config {
         lock(&self.current).config.clone()
+    }
+
+    pub(super) fn steering(&self) -> &Steering {
+        &self.steering
     }
 
     pub(super) fn data_dir(&self) -> PathBuf {
@@ -149,6 +163,7 @@ impl Shared {
             aors: 0,
             accounts: 0,
             journal: JournalStatus { segments: 0, bytes: 0, state: format!("unknown: {error:#}") },
+            steering: None,
             processes: Vec::new(),
         };
         let supervisor = ProcessStatus {
@@ -167,7 +182,7 @@ impl Shared {
         }
         let members = lock(&self.board).iter().map(|(status, _)| status.clone()).collect::<Vec<_>>();
         let processes = std::iter::once(supervisor).chain(members).collect();
-        Status { processes, ..told }
+        Status { steering: Some(switch::steering_status(&self.steering)), processes, ..told }
     }
 
     /// Adds what the application servers had done by the process that sends for calls back.

@@ -7,11 +7,13 @@
 
 mod home;
 mod rules;
+mod steering;
 mod tables;
 
 pub(crate) use home::{entropy, now, prepare_data_dir, secret};
 pub use rules::app_settings;
 pub(crate) use rules::{app_rules, edge_settings, listeners};
+pub(crate) use steering::{steer, steering_status, tell_steering};
 pub(crate) use tables::Sink;
 
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
     config::{self, Config},
     control::{self, Answer, ControlHandler, ControlServer, JournalStatus, Request, ShardStatus, Status},
     figures::Figures,
-    io::{self, Edge, Running, Sockets, Waker, clock},
+    io::{self, Edge, Running, Sockets, Steering, Waker, clock},
     logging,
     process::{AppPlace, Charge},
     proxy, raw,
@@ -116,6 +118,8 @@ struct Shared {
     bindings: Arc<Bindings>,
     accounts: Arc<Accounts>,
     side: Arc<Side>,
+    /// None where the supervisor knows of it.
+    steering: Option<Steering>,
     /// Set once the clerk runs.
     journal: OnceLock<Arc<clerk::JournalState>>,
     shards: Vec<ShardLink>,
@@ -142,6 +146,8 @@ impl Switch {
             None => (Edge::open(edge_settings(&config))?, Vec::new(), None),
             Some(given) => (Edge::on(edge_settings(&config), given.sockets)?, given.apps, given.wait),
         };
+        // In a switch of several processes the supervisor has done so.
+        let steering = is_alone.then(|| steer(&config, &secret, edge.sockets()));
         // In a switch of several processes the supervisor starts it, and application servers alone ask it.
         let raw = if is_alone { raw::start(&config, 1)? } else { None };
         if is_alone {
@@ -227,6 +233,7 @@ impl Switch {
             bindings: Arc::clone(&bindings),
             accounts,
             side: Arc::clone(&side),
+            steering,
             journal: OnceLock::new(),
             shards: links,
         });
@@ -244,6 +251,7 @@ impl Switch {
         for (transport, address) in served.iter().flatten() {
             tracing::info!(transport = transport.param(), %address, "listening");
         }
+        shared.steering.iter().for_each(tell_steering);
         tracing::info!(
             shards,
             domains = ?config.all_domains(),
@@ -330,6 +338,7 @@ impl Shared {
                 || JournalStatus { segments: 0, bytes: 0, state: "starting".to_owned() },
                 |journal| journal.status(),
             ),
+            steering: self.steering.as_ref().map(steering_status),
             processes: Vec::new(),
         }
     }

@@ -20,5 +20,6 @@ mod registrar;
 mod relay;
 mod rig;
 mod shards;
+mod steering;
 mod streams;
 mod supervisor;

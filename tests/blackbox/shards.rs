@@ -1,5 +1,5 @@
 //! Two shards: whatever socket a message comes in by, its owner handles it; a full ring between them is told, and a
-//! connection of one is reached from the other.
+//! connection of one is reached from the other. The kernel does not steer here: it takes the mesh's work away.
 
 use crate::{
     phone::{Request, header, status},
@@ -8,7 +8,7 @@ use crate::{
 use agent::{Secret, ShardHash};
 use std::time::Duration;
 
-const TWO: &str = "[cores]\nswitch = 2\n[registrar]\nauthenticate = false\n";
+const TWO: &str = "[cores]\nswitch = 2\n[udp]\nsteering = \"off\"\n[registrar]\nauthenticate = false\n";
 
 /// Tells which shard of `switch` owns a Call-ID.
 fn owner(switch: &Switch<'_>) -> impl Fn(&str) -> u16 {

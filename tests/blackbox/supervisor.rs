@@ -55,7 +55,7 @@ fn kill(pid: i32, signal: i32) {
 }
 
 /// Whether there is such a process, other than as a zombie (proc(5)).
-fn runs(pid: i32) -> bool {
+pub fn runs(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }

@@ -20,6 +20,11 @@ impl ShardHash {
         Self { keyed: SipHasher13::new_with_key(&secret.derive("shard-hash")) }
     }
 
+    /// The two halves of its key, for who computes it elsewhere.
+    pub fn key(&self) -> (u64, u64) {
+        self.keyed.keys()
+    }
+
     /// The 64-bit hash of `call_id`.
     pub fn hash(&self, call_id: &[u8]) -> u64 {
         self.keyed.hash(call_id)
