@@ -72,6 +72,9 @@ pub struct CallsArgs {
     /// Runs each application server in a process of its own.
     #[arg(long, conflicts_with = "server")]
     separate: bool,
+    /// Has the switch send each datagram by itself (`udp.offload = false`).
+    #[arg(long, conflicts_with = "server")]
+    no_offload: bool,
     /// Calls a second; with --find-max the highest that is tried.
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
@@ -110,6 +113,7 @@ impl CallsArgs {
         }
         let scene = if self.separate { Scene::separate(None) } else { Scene::one() };
         let scene = if self.plan { scene.with_plan("one dial", "caller", compare::ONE_DIAL) } else { scene };
+        let scene = Scene { offload: !self.no_offload, ..scene };
         let dir = tempfile::tempdir_in(self.start.dir()?)?;
         let place = Place { listen: free_port()?, sink: mmsg::address(&phone), cores, dir: dir.path() };
         let switch = Ringswitch { program: self.start.program()?, scene };
