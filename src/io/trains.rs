@@ -12,8 +12,6 @@ use std::net::SocketAddr;
 const MAX_CARS: usize = 64;
 /// Octets of all cars: what the length field of IPv4 holds besides the headers.
 const MAX_OCTETS: usize = 65_507;
-/// Slices of one send (UIO_MAXIOV).
-const MAX_SLICES: usize = 1024;
 /// Octets of the longest car: what an Ethernet frame holds besides the headers of IPv6. The kernel does not fragment cars.
 const MAX_CAR: usize = 1452;
 /// Peers whose last train can be found. What is not found begins a train of its own.
@@ -41,10 +39,10 @@ pub(super) struct Train {
     last: u32,
     /// How many datagrams.
     pub(super) cars: u32,
-    pub(super) slices: u32,
     /// Octets of each but the last, which has at most as many.
     pub(super) car_octets: u32,
-    octets: u32,
+    /// Octets of all.
+    pub(super) octets: u32,
     is_complete: bool,
 }
 
@@ -65,18 +63,17 @@ impl Trains {
     pub(super) fn add(&mut self, index: u32, message: &Outgoing<'_>) {
         self.next.resize(index as usize + 1, END);
         let (listener, peer) = (message.flow.listener, message.flow.peer);
-        let (octets, slices) = (message.octets(), message.slices.len());
+        let octets = message.octets();
         let slot = slot_of(peer);
         let number = self.peers[slot] as usize;
         // What a turn before has left in the table is of no peer's, or by chance of this one's: it fits, or it does not.
         if let Some(train) = self.trains.get_mut(number)
             && (train.listener, train.peer) == (listener, peer)
-            && train.takes(octets, slices, self.max_car)
+            && train.takes(octets, self.max_car)
         {
             self.next[train.last as usize] = index;
             train.last = index;
             train.cars += 1;
-            train.slices += slices as u32;
             train.octets += octets as u32;
             train.is_complete = octets < train.car_octets as usize;
             return;
@@ -100,7 +97,9 @@ impl Trains {
     /// its device cannot do it.
     pub(super) fn is_refused(&mut self, train: Train, why: &io::Error) -> bool {
         match why.raw_os_error() {
-            Some(libc::EINVAL | libc::EMSGSIZE) => self.max_car = self.max_car.min(train.car_octets as usize - 1),
+            Some(libc::EINVAL | libc::EMSGSIZE) => {
+                self.max_car = self.max_car.min((train.car_octets as usize).saturating_sub(1))
+            }
             Some(libc::EIO | libc::EOPNOTSUPP) => self.max_car = 0,
             _ => return false,
         }
@@ -118,20 +117,18 @@ impl Train {
             first: index,
             last: index,
             cars: 1,
-            slices: message.slices.len() as u32,
             car_octets: octets,
             octets,
             is_complete: false,
         }
     }
 
-    fn takes(&self, octets: usize, slices: usize, max_car: usize) -> bool {
+    fn takes(&self, octets: usize, max_car: usize) -> bool {
         !self.is_complete
             && octets <= self.car_octets as usize
             && self.car_octets as usize <= max_car
             && (self.cars as usize) < MAX_CARS
             && self.octets as usize + octets <= MAX_OCTETS
-            && self.slices as usize + slices <= MAX_SLICES
     }
 }
 
@@ -184,7 +181,7 @@ mod tests {
             assert!(size(last) <= train.car_octets as usize);
             assert!(cars.len() == 1 || train.car_octets as usize <= max_car);
             assert!(cars.len() <= MAX_CARS && cars.iter().map(size).sum::<usize>() <= MAX_OCTETS.max(size(last)));
-            assert_eq!(train.slices as usize, 2 * cars.len());
+            assert_eq!(train.octets as usize, cars.iter().map(size).sum::<usize>());
             assert!(cars.iter().all(|&car| peer(datagrams[car as usize].0) == train.peer));
         }
         for (port, _) in datagrams {

@@ -1,7 +1,7 @@
 //! Datagrams (RFC 3261 §18): multishot receives into provided buffers, and sends that all run in one enter.
 //!
-//! A send names the slices of a message where they lie; the kernel gathers them. Nothing is copied and nothing is
-//! allocated per message.
+//! The slices of a message are put together before it is sent: to copy them takes less than to have the kernel gather them.
+//! Nothing is allocated per message.
 
 use super::ring::{Completion, DATAGRAMS, Op, SUBMISSIONS, Submissions, Wait, cancel};
 use super::socket::{Name, SegmentSize};
@@ -14,8 +14,10 @@ use sip::Transport;
 use std::io;
 use std::net::SocketAddr;
 
-/// Slices that one enter's sends have together at most.
-const SLICES: usize = 8 * SUBMISSIONS as usize;
+/// Octets of messages that are put together for one enter at most.
+const STAGED: usize = 1 << 20;
+/// Octets of the longest datagram, and some.
+const LONGEST: usize = 65_535;
 
 /// The datagram side of one shard.
 pub(crate) struct Datagrams {
@@ -36,8 +38,10 @@ pub(crate) struct Datagrams {
 struct SendTable {
     names: Box<[Name]>,
     headers: Box<[libc::msghdr]>,
+    slices: Box<[libc::iovec]>,
     segments: Box<[SegmentSize]>,
-    slices: Vec<libc::iovec>,
+    /// Never grows: what is in it stays where it is.
+    staged: Vec<u8>,
     used: usize,
 }
 
@@ -54,7 +58,8 @@ impl Datagrams {
             names: vec![Name::NONE; SUBMISSIONS as usize].into(),
             headers: vec![empty_header(); SUBMISSIONS as usize].into(),
             segments: vec![SegmentSize::new(0); SUBMISSIONS as usize].into(),
-            slices: Vec::with_capacity(SLICES),
+            slices: vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SUBMISSIONS as usize].into(),
+            staged: Vec::with_capacity(STAGED),
             used: 0,
         };
         Self { listeners, wanted, sends, trains: Trains::new(trains), unsent: Vec::new(), receives: 0, stopping: false }
@@ -148,10 +153,14 @@ impl Datagrams {
         for (index, message) in (0u32..).zip(outgoing).filter(|(_, message)| message.flow.transport == Transport::Udp) {
             let Flow { listener, peer, .. } = message.flow;
             let ours = self.listeners.get(usize::from(listener.0)).copied().flatten();
-            if ours.is_none_or(|ours| ours.is_ipv4() != peer.is_ipv4()) || message.slices.len() > SLICES {
-                failed.push((index, io::Error::from_raw_os_error(libc::EAFNOSUPPORT)));
+            let fault = if ours.is_none_or(|ours| ours.is_ipv4() != peer.is_ipv4()) {
+                Some(libc::EAFNOSUPPORT)
             } else {
-                self.trains.add(index, message);
+                (message.octets() > LONGEST).then_some(libc::EMSGSIZE)
+            };
+            match fault {
+                Some(errno) => failed.push((index, io::Error::from_raw_os_error(errno))),
+                None => self.trains.add(index, message),
             }
         }
         for (number, &train) in (0u32..).zip(self.trains.all()) {
@@ -194,7 +203,7 @@ impl Datagrams {
 
 impl SendTable {
     fn has_room(&self, train: Train) -> bool {
-        self.used < self.headers.len() && self.slices.len() + train.slices as usize <= SLICES
+        self.used < self.names.len() && self.staged.len() + train.octets as usize <= STAGED
     }
 
     /// Queues the send of a train of `messages`.
@@ -209,37 +218,46 @@ impl SendTable {
             ring.submit()?;
             self.clear();
         }
-        let first = self.slices.len();
-        let slices = messages.into_iter().flat_map(|message| message.slices);
-        self.slices.extend(
-            slices.map(|slice| libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() }),
-        );
-        let (name, header) = (&mut self.names[self.used], &mut self.headers[self.used]);
-        header.msg_namelen = name.write(train.peer);
-        header.msg_name = name.as_ptr().cast_mut().cast();
-        header.msg_iov = self.slices[first..].as_mut_ptr();
-        header.msg_iovlen = self.slices.len() - first;
-        (header.msg_control, header.msg_controllen) = (std::ptr::null_mut(), 0);
-        if train.cars > 1 {
+        let start = self.staged.len();
+        let mut slices = messages.into_iter().flat_map(|message| message.slices);
+        let (first, second) = (slices.next(), slices.next());
+        let octets: &[u8] = match (first, second) {
+            (None, _) => &[],
+            (Some(only), None) => only,
+            (Some(first), Some(second)) => {
+                [first, second].into_iter().chain(slices).for_each(|slice| self.staged.extend_from_slice(slice));
+                &self.staged[start..]
+            }
+        };
+        let name = &mut self.names[self.used];
+        let name_octets = name.write(train.peer);
+        let (socket, flags) = (types::Fixed(train.listener.0.into()), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        let entry = if train.cars == 1 {
+            opcode::Send::new(socket, octets.as_ptr(), octets.len() as u32)
+                .dest_addr(name.as_ptr().cast())
+                .dest_addr_len(name_octets)
+                .flags(flags)
+                .build()
+        } else {
+            let (header, slice) = (&mut self.headers[self.used], &mut self.slices[self.used]);
             let segments = &mut self.segments[self.used];
             *segments = SegmentSize::new(train.car_octets as u16);
-            (header.msg_control, header.msg_controllen) =
-                (std::ptr::from_mut(segments).cast(), size_of::<SegmentSize>());
-        }
+            *slice = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+            (header.msg_name, header.msg_namelen) = (name.as_ptr().cast_mut().cast(), name_octets);
+            (header.msg_iov, header.msg_iovlen) = (slice, 1);
+            header.msg_control = std::ptr::from_mut(segments).cast();
+            header.msg_controllen = size_of::<SegmentSize>();
+            opcode::SendMsg::new(socket, header).flags(flags as u32).build()
+        };
         self.used += 1;
-        let entry = opcode::SendMsg::new(types::Fixed(train.listener.0.into()), header)
-            .flags((libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32)
-            .build()
-            .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(op.user_data());
-        // SAFETY: the entry points into our tables, which keep their places until `clear`, and these at the octets
-        // of `messages`. Both outlive the enter of the caller's or the submit above: MSG_DONTWAIT makes a send run inline
+        // SAFETY: the entry points into our tables and at octets that are staged, all of which keep their places until `clear`, or
+        // at those of a message. They outlive the enter of the caller's or the submit above: MSG_DONTWAIT makes a send run inline
         // or fail there, and when an enter fails the ring is not entered again.
-        unsafe { ring.push(entry) }
+        unsafe { ring.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(op.user_data())) }
     }
 
     fn clear(&mut self) {
-        self.slices.clear();
+        self.staged.clear();
         self.used = 0;
     }
 }
