@@ -125,6 +125,7 @@ impl Requests<'_> {
             rate: self.rate,
             count: (self.rate * self.time.as_secs_f64()) as u64,
             sources: 4,
+            trains: false,
             patience: Duration::from_secs(2),
             pid: None,
         };

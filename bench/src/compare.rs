@@ -454,6 +454,7 @@ impl Bench<'_> {
             rate: f64::from(self.plan.rates[0]),
             count: self.count_at(self.plan.rates[0]),
             sources: SOURCES,
+            trains: false,
             patience: PATIENCE,
             pid: Some(running.pid()),
         }

@@ -102,6 +102,8 @@ pub struct Load<'a> {
     pub count: u64,
     /// Source sockets, each a 4-tuple of its own.
     pub sources: usize,
+    /// Whether what is due at once goes as one (UDP GSO), as from a NIC that gathers what comes in a row.
+    pub trains: bool,
     /// How long the last messages may take before they count as lost.
     pub patience: Duration,
     /// The server's process, whose cost is read.
@@ -330,7 +332,10 @@ impl Run<'_> {
                     self.templates[kind].stamp(&mut copies[kind], &self.numbers(ordinal, 0, port));
                 }
                 let datagrams = (self.sent..).zip(&batch[..size]).map(|(it, copies)| copies[self.kind(it)].as_slice());
-                let sent = mailer.send(source, None, datagrams);
+                let sent = match load.trains {
+                    true => mailer.send_segmented(source, load.server, datagrams).map(|()| size),
+                    false => mailer.send(source, None, datagrams),
+                };
                 self.sent += sent.map_err(|error| unreachable_server(error, load.server))? as u64;
                 sending = self.start.elapsed();
             }

@@ -121,6 +121,9 @@ struct LoadArgs {
     /// Source sockets: 1 is one big trunk, thousands are phones.
     #[arg(long, default_value_t = 8)]
     sources: usize,
+    /// Sends what is due at once as one (UDP GSO), as from a NIC that gathers what comes in a row.
+    #[arg(long)]
+    trains: bool,
     /// The core of generator and sink.
     #[arg(long)]
     core: Option<usize>,
@@ -295,6 +298,7 @@ fn run_load(args: &LoadArgs) -> Result<()> {
         rate: args.rate,
         count,
         sources: args.sources,
+        trains: args.trains,
         patience: Duration::from_secs(1),
         pid: args.pid,
     };
@@ -405,6 +409,7 @@ fn run_quick(args: &QuickArgs) -> Result<()> {
                 rate: args.rate,
                 count: (args.rate * args.seconds) as u64,
                 sources: 2,
+                trains: false,
                 patience: Duration::from_secs(1),
                 pid: Some(running.pid()),
             };

@@ -94,6 +94,7 @@ fn with(spread: &Spread, sources: usize) -> Result<Line> {
         rate: spread.max_rate,
         count: 1,
         sources,
+        trains: false,
         patience: PATIENCE,
         pid: Some(running.pid()),
     };

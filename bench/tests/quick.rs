@@ -57,6 +57,7 @@ fn a_sweep_goes_up_to_the_highest_rate_by_equal_steps() {
         rate: 2000.0,
         count: 1,
         sources: 2,
+        trains: false,
         patience: Duration::from_secs(1),
         pid: Some(running.pid()),
     };

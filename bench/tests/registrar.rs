@@ -80,6 +80,7 @@ fn register(server: SocketAddrV4, credentials: Option<Credentials>) -> load::Out
         rate: 2000.0,
         count: COUNT,
         sources: 2,
+        trains: false,
         patience: Duration::from_secs(2),
         pid: None,
     };

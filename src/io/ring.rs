@@ -166,7 +166,7 @@ impl Ring {
                 pools[usize::from(completion.op.buffer_group())].give_back(id);
             }
         }
-        pools.iter().for_each(Pool::publish);
+        pools.iter_mut().for_each(Pool::end_turn);
     }
 }
 
@@ -274,13 +274,57 @@ fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
     }
 }
 
-/// A ring of buffers that the kernel picks from.
+/// A ring of buffers that the kernel picks from, the first that was put in first.
+///
+/// It is lent so many as the load needs and no more: those go round, and stay in the processor's caches. What it may need beyond waits aside.
 struct Pool {
     count: u16,
     size: usize,
     memory: Pages,
     entries: Pages,
     tail: u16,
+    /// The last one that was put aside is the next to be lent.
+    aside: Vec<u16>,
+    lent: Lent,
+}
+
+/// How many buffers the kernel is lent.
+#[derive(Clone, Copy, Debug)]
+struct Lent {
+    /// At the end of a turn.
+    wanted: u16,
+    /// Buffers that came back in this turn.
+    came_back: u16,
+    /// The most that came back in a turn of this period.
+    most: u16,
+    /// Turns of this period.
+    turns: u16,
+}
+
+impl Lent {
+    /// Fewer are never lent: so many datagrams are taken at once however quiet it was.
+    const LEAST: u16 = 64;
+    /// Turns after which it is looked whether fewer would do.
+    const PERIOD: u16 = 256;
+
+    fn new(count: u16) -> Self {
+        Self { wanted: Self::LEAST.min(count), came_back: 0, most: 0, turns: 0 }
+    }
+
+    /// Ends a turn of a pool of `count` buffers: twice as many are lent as the busiest turn of late has used.
+    fn end_turn(&mut self, count: u16) {
+        let came_back = std::mem::take(&mut self.came_back);
+        self.most = self.most.max(came_back);
+        let needed = |turns: u16| turns.saturating_mul(2).clamp(Self::LEAST, 1 << 15).next_power_of_two().min(count);
+        if needed(came_back) > self.wanted {
+            self.wanted = needed(came_back);
+        }
+        self.turns += 1;
+        if self.turns == Self::PERIOD {
+            self.wanted = needed(self.most);
+            (self.turns, self.most) = (0, 0);
+        }
+    }
 }
 
 impl Pool {
@@ -292,9 +336,10 @@ impl Pool {
             memory: Pages::new(usize::from(count) * size),
             entries: Pages::new(usize::from(count) * size_of::<BufRingEntry>()),
             tail: 0,
+            aside: (0..count).rev().collect(),
+            lent: Lent::new(count),
         };
-        (0..count).for_each(|id| pool.give_back(id));
-        pool.publish();
+        pool.lend();
         pool
     }
 
@@ -305,7 +350,31 @@ impl Pool {
         unsafe { std::slice::from_raw_parts(self.memory.start().add(usize::from(id) * self.size), octets) }
     }
 
+    /// Takes back a buffer that the kernel has filled.
     fn give_back(&mut self, id: u16) {
+        self.lent.came_back += 1;
+        self.aside.push(id);
+    }
+
+    fn end_turn(&mut self) {
+        self.lent.end_turn(self.count);
+        self.lend();
+    }
+
+    /// Lends the kernel what is wanted beyond what it has.
+    fn lend(&mut self) {
+        let least_aside = usize::from(self.count - self.lent.wanted);
+        if self.aside.len() > least_aside {
+            while self.aside.len() > least_aside
+                && let Some(id) = self.aside.pop()
+            {
+                self.put(id);
+            }
+            self.publish();
+        }
+    }
+
+    fn put(&mut self, id: u16) {
         let place = usize::from(self.tail & (self.count - 1));
         // SAFETY: `place` is below `count`, the entries are zeroed memory, for which every bit pattern is an entry, and
         // the kernel reads this one only after the tail has passed it.
@@ -369,6 +438,30 @@ mod tests {
         ] {
             assert_eq!(Op::from_user_data(op.user_data()), op);
         }
+    }
+
+    #[test]
+    fn twice_as_many_buffers_are_lent_as_a_turn_of_late_has_used() {
+        let mut lent = Lent::new(1024);
+        let mut turn = |came_back, times| {
+            for _ in 0..times {
+                lent.came_back = came_back;
+                lent.end_turn(1024);
+            }
+            lent.wanted
+        };
+        assert_eq!(turn(10, 10), 64);
+        assert_eq!(turn(40, 1), 128, "at once");
+        assert_eq!(turn(10, 240), 128, "the period is not over");
+        assert_eq!(turn(10, 5), 128, "it had a busy turn");
+        assert_eq!(turn(10, 256), 64);
+        assert_eq!(turn(64, 1), 128);
+        assert_eq!(turn(1000, 1), 1024, "all there are");
+        assert_eq!(turn(0, 512), 64);
+        let mut few = Lent::new(16);
+        few.came_back = 16;
+        few.end_turn(16);
+        assert_eq!(few.wanted, 16);
     }
 
     #[test]

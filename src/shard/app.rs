@@ -376,7 +376,7 @@ impl io::Core for AppShard {
         self.send_posted(now, out);
     }
 
-    fn handle_turn_end(&mut self) {
+    fn publish(&mut self) {
         let of = |agent| move |(name, value)| (agent, name, value);
         let census = self.app.census();
         let setups = census.calls - census.established + census.relays;

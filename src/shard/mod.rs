@@ -302,7 +302,7 @@ impl io::Core for Shard {
         self.send_posted(now, out);
     }
 
-    fn handle_turn_end(&mut self) {
+    fn publish(&mut self) {
         // Two agents may count what they call by the same name.
         let of = |agent| move |(name, value)| (agent, name, value);
         let own = [("shard", "ring_full_refusals", self.ring_full)];

@@ -112,7 +112,7 @@ impl Table {
             }
             take(out.outgoing())
         };
-        shard.handle_turn_end();
+        shard.publish();
         arena.reset();
         taken
     }

@@ -459,8 +459,16 @@ impl<'b> Message<'b> {
         let mut lines = self.all(HeaderName::Via);
         let line = lines.next().map_or(&[][..], |h| h.value);
         let behind = top.raw.as_ptr() as usize + top.raw.len() - line.as_ptr() as usize;
-        let beside = lex::trim(&line[behind..]).strip_prefix(b",").map(Vias::new);
-        beside.into_iter().flatten().chain(lines.flat_map(|h| Vias::new(h.value)))
+        let mut values = lex::trim(&line[behind..]).strip_prefix(b",").map(Vias::new);
+        // By hand: mostly there is none, and iterators within iterators take longer to find that out.
+        std::iter::from_fn(move || {
+            loop {
+                if let Some(via) = values.as_mut().and_then(Vias::next) {
+                    return Some(via);
+                }
+                values = Some(Vias::new(lines.next()?.value));
+            }
+        })
     }
 
     /// Every value of a header that is a list of addresses: Contact, Route, Record-Route, Path, Service-Route.
