@@ -28,9 +28,6 @@ use std::time::{Duration, Instant, SystemTime};
 /// A shard that nothing happens to takes a turn this often, so that its figures stay fresh.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// How old published figures are at most while something happens.
-const PUBLISH_STEP: Duration = Duration::from_millis(5);
-
 /// How long a drain takes at most that another process waits for.
 const BRIEF_DRAIN: Duration = Duration::from_millis(250);
 
@@ -63,8 +60,8 @@ pub trait Core: 'static {
     /// Handles the timers that are due.
     fn handle_timeout<'t>(&mut self, now: Now, out: &mut Outbox<'t>);
 
-    /// The moment to publish figures: at the end of a turn, some milliseconds after the last time.
-    fn publish(&mut self) {}
+    /// The turn is over: the moment to publish figures.
+    fn handle_turn_end(&mut self) {}
 }
 
 /// What becomes a core on the shard's thread, where that cannot come from another thread.
@@ -125,7 +122,6 @@ pub(crate) struct Shard<C: Core> {
     /// What the streams could not send in the turn before.
     returned: Vec<Returned>,
     count: Counters,
-    published: Duration,
     drain_began: Option<Duration>,
     /// Whether the others know that this shard receives no more.
     told: bool,
@@ -158,7 +154,6 @@ impl<C: Core> Shard<C> {
             failed: Vec::new(),
             returned: Vec::new(),
             count: Counters::default(),
-            published: Duration::ZERO,
             drain_began: None,
             told: false,
         })
@@ -173,8 +168,6 @@ impl<C: Core> Shard<C> {
                 self.told = true;
             }
         }
-        self.core.publish();
-        self.parts.stats.publish(&self.count);
         Ok(())
     }
 
@@ -282,24 +275,15 @@ impl<C: Core> Shard<C> {
             count.journal_batches += u64::from(journal.push(records, next_ticket));
         }
         parts.outward.wake();
+        core.handle_turn_end();
         count.turns += 1;
         count.connections = streams.connections() as u64;
-        // To publish takes as long as a third of a message: turns that follow each other closely do it together.
-        let publishes = now.monotonic >= self.published + PUBLISH_STEP;
-        if publishes {
-            core.publish();
-            parts.stats.publish(count);
-            self.published = now.monotonic;
-        }
+        parts.stats.publish(count);
 
         // Send, and wait.
         self.window.note(now.monotonic, arrived.len());
         let due = [core.next_timeout(), streams.next_timeout()].into_iter().flatten().min();
-        let longest = match self.drain_began {
-            Some(_) => DRAIN_STEP,
-            None if publishes => LONGEST_WAIT,
-            None => PUBLISH_STEP,
-        };
+        let longest = if self.drain_began.is_some() { DRAIN_STEP } else { LONGEST_WAIT };
         let until_due = due.map_or(longest, |due| due.saturating_sub(now.monotonic).min(longest));
         parts.waker.prepare_to_sleep();
         let has_more = until_due.is_zero()

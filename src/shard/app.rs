@@ -18,7 +18,7 @@ use super::{
     side::Answered,
 };
 use crate::{
-    figures::Figures,
+    figures::{Counted, Figures},
     io,
     proxy::{self, Errand, HopTokens, Probe, sealed},
 };
@@ -376,19 +376,19 @@ impl io::Core for AppShard {
         self.send_posted(now, out);
     }
 
-    fn publish(&mut self) {
-        let of = |agent| move |(name, value)| (agent, name, value);
+    fn handle_turn_end(&mut self) {
         let census = self.app.census();
         let setups = census.calls - census.established + census.relays;
-        let now = [
-            ("appserver", "calls_now", (census.calls - census.ended) as u64),
-            ("appserver", "setups_now", setups as u64),
-            ("appserver", "runs_now", census.runs as u64),
-        ];
-        let app = self.app.counters().figures().map(of("appserver"));
-        let transactions = self.app.transaction_counters().figures().map(of("transactions"));
-        self.figures
-            .publish(now.into_iter().chain(app).chain(transactions).chain(self.counters.figures().map(of("hop"))));
+        let now = [census.calls - census.ended, setups, census.runs].map(|count| count as u64);
+        let app = self.app.counters().values();
+        let transactions = self.app.transaction_counters().values();
+        let hop = self.counters.values();
+        self.figures.publish(&[
+            Counted { agent: "appserver", names: &["calls_now", "setups_now", "runs_now"], values: &now },
+            Counted { agent: "appserver", names: appserver::Counters::NAMES, values: &app },
+            Counted { agent: "transactions", names: transaction::Counters::NAMES, values: &transactions },
+            Counted { agent: "hop", names: Counters::NAMES, values: &hop },
+        ]);
         tell_reports(&mut self.app);
     }
 }

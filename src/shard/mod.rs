@@ -20,9 +20,9 @@ pub use seat::{AppSeat, Seat};
 pub use side::{Side, SideLink};
 
 use crate::{
-    figures::Figures,
+    figures::{Counted, Figures},
     io,
-    proxy::{Errand, Proxy, Reach, sealed},
+    proxy::{self, Errand, Proxy, Reach, sealed},
 };
 use agent::{AppBranch, Flow, Now, Outbox, Posted, Received, ShardHash, Ticket};
 use backlog::Backlog;
@@ -296,20 +296,24 @@ impl io::Core for Shard {
         self.now = now;
         for octets in std::mem::take(&mut self.later) {
             let octets = out.arena().alloc_slice_copy(&octets);
-            self.handle(now, &crate::proxy::inward(octets), true, out);
+            self.handle(now, &proxy::inward(octets), true, out);
         }
         self.neighbours.handle_timeout(now, out);
         self.send_posted(now, out);
     }
 
-    fn publish(&mut self) {
+    fn handle_turn_end(&mut self) {
+        let proxy = self.proxy.counters.values();
+        let registrar = self.neighbours.registrar.counters().values();
+        let apps = self.neighbours.counted();
+        let apps = apps.as_ref().map_or(&[][..], |values| values);
         // Two agents may count what they call by the same name.
-        let of = |agent| move |(name, value)| (agent, name, value);
-        let own = [("shard", "ring_full_refusals", self.ring_full)];
-        let proxy = self.proxy.counters.figures().map(of("proxy"));
-        let registrar = self.neighbours.registrar.counters().figures().map(of("registrar"));
-        let apps = self.neighbours.figures();
-        self.figures.publish(own.into_iter().chain(proxy).chain(registrar).chain(apps));
+        self.figures.publish(&[
+            Counted { agent: "shard", names: &["ring_full_refusals"], values: &[self.ring_full] },
+            Counted { agent: "proxy", names: proxy::Counters::NAMES, values: &proxy },
+            Counted { agent: "registrar", names: registrar::Counters::NAMES, values: &registrar },
+            Counted { agent: "appserver", names: &appserver::Counters::NAMES[..apps.len()], values: apps },
+        ]);
         self.neighbours.tell_reports();
     }
 }

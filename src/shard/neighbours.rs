@@ -7,7 +7,6 @@ use super::{
 use crate::proxy::{self, Agents, Location, Prober, Relay};
 use agent::{Domains, Now, Outbox, Received};
 use appserver::{Answer, AppServer, Impersonator, Query, QueryId, Surroundings};
-use arrayvec::ArrayVec;
 use bumpalo::Bump;
 use dialplan::Reply;
 use registrar::{
@@ -16,9 +15,6 @@ use registrar::{
 };
 use sip::{Message, Method, Request, StatusCode, Uri, write};
 use std::{net::IpAddr, sync::Arc, time::Duration};
-
-/// Counters of an application server at most.
-const MAX_FIGURES: usize = 64;
 
 /// The neighbours of a shard's proxy.
 pub(super) struct Neighbours {
@@ -144,18 +140,10 @@ impl Neighbours {
         self.each_app(|app, world| run_due(app, now, world, out));
     }
 
-    /// What the application servers have counted, together.
-    pub fn figures(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + Clone + use<> {
-        let mut sums = ArrayVec::<(_, _, u64), MAX_FIGURES>::new();
-        for app in self.apps.iter().flatten() {
-            for (i, (name, value)) in app.counters().figures().enumerate() {
-                match sums.get_mut(i) {
-                    None => sums.push(("appserver", name, value)),
-                    Some((.., sum)) => *sum += value,
-                }
-            }
-        }
-        sums.into_iter()
+    /// What the application servers have counted, together; nothing where there are none.
+    pub fn counted(&self) -> Option<[u64; appserver::Counters::NAMES.len()]> {
+        let all = self.apps.iter().flatten().map(|app| app.counters().values());
+        all.reduce(|sums, values| std::array::from_fn(|i| sums[i] + values[i]))
     }
 
     /// Hands on what plans have left for their authors.

@@ -112,7 +112,7 @@ impl Table {
             }
             take(out.outgoing())
         };
-        shard.publish();
+        shard.handle_turn_end();
         arena.reset();
         taken
     }

@@ -1,7 +1,7 @@
 //! Counters: plain numbers of one agent on one shard, with their names.
 
-/// Declares `pub struct Counters` of public `u64` fields, each with its documentation, and `figures()`, which gives every
-/// one with its name, in order.
+/// Declares `pub struct Counters` of public `u64` fields, each with its documentation; their `NAMES`, and their `values()` in the
+/// same order.
 #[macro_export]
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -12,9 +12,12 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// Every counter with its name, in order.
-            pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> + Clone + use<> {
-                [$((stringify!($name), self.$name)),*].into_iter()
+            /// What every counter is called, in order.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+
+            /// Every counter, in order.
+            pub fn values(&self) -> [u64; Self::NAMES.len()] {
+                [$(self.$name),*]
             }
         }
     };
