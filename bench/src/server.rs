@@ -115,6 +115,8 @@ pub struct Scene {
     pub record_route: bool,
     /// Whether it sends what goes to one peer as one (UDP GSO).
     pub offload: bool,
+    /// Whether the kernel puts each datagram into the socket of the shard that owns it.
+    pub steering: bool,
 }
 
 impl Scene {
@@ -131,6 +133,7 @@ impl Scene {
             sink_is_app: false,
             record_route: false,
             offload: true,
+            steering: true,
         }
     }
 
@@ -277,8 +280,10 @@ impl Server for Ringswitch {
 
     fn command(&self, place: &Place) -> Result<Command> {
         let config = place.dir.join("ringswitch.toml");
-        let Scene { top, tables, accounts, plans, digest, shards, sink_is_app, record_route, offload, .. } =
-            &self.scene;
+        let Scene {
+            top, tables, accounts, plans, digest, shards, sink_is_app, record_route, offload, steering, ..
+        } = &self.scene;
+        let steering = if *steering { "auto" } else { "off" };
         let cores = match (&shards[..], place.cores) {
             ([], Some(cores)) => format!("[{}]", cores.server),
             ([], None) => "1".into(),
@@ -298,7 +303,7 @@ impl Server for Ringswitch {
              [[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1:{}\"\n\n\
              [cores]\nswitch = {cores}\n\n\
              [registrar]\n{registrar}\n\n\
-             [udp]\noffload = {offload}\n\n\
+             [udp]\noffload = {offload}\nsteering = \"{steering}\"\n\n\
              [proxy]\nrelay_from = [\"127.0.0.0/8\"]\nrecord_route = {record_route}\n\n{elsewhere}{tables}",
             place.dir.join("data"),
             place.listen,

@@ -1,6 +1,7 @@
 //! How the messages of one big trunk, which is one 4-tuple, and those of many sources are spread over a switch's shards.
 //!
-//! The kernel chooses a socket by addresses alone, so one shard receives a whole trunk and passes on what is not its own.
+//! By itself the kernel chooses a socket by addresses alone, so one shard receives a whole trunk and passes on what is not its own. Steering has it choose
+//! by Call-ID.
 
 use std::{collections::HashMap, fmt, path::PathBuf, thread, time::Duration};
 
@@ -45,6 +46,8 @@ pub struct Spread {
 /// What one number of sources came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
+    /// Whether the kernel was to steer.
+    pub steering: bool,
     /// How many they were.
     pub sources: usize,
     /// A run at the highest rate that was served in the search for it.
@@ -76,15 +79,17 @@ pub fn run(spread: &Spread) -> Result<Report> {
     if let Some(core) = spread.generator {
         mmsg::pin(core)?; // The shards go to cores of their own, wherever they are started.
     }
-    let lines = spread.sources.iter().map(|&sources| with(spread, sources)).collect::<Result<_>>()?;
+    let cases = spread.sources.iter().flat_map(|&sources| [(sources, true), (sources, false)]);
+    let lines = cases.map(|(sources, steering)| with(spread, sources, steering)).collect::<Result<_>>()?;
     Ok(Report { lines })
 }
 
-fn with(spread: &Spread, sources: usize) -> Result<Line> {
+fn with(spread: &Spread, sources: usize, steering: bool) -> Result<Line> {
     let dir = tempfile::tempdir_in(&spread.dir)?;
     let sink = mmsg::bind(0)?;
     let place = Place { listen: free_port()?, sink: mmsg::address(&sink), cores: None, dir: dir.path() };
-    let switch = Ringswitch { program: spread.program.clone(), scene: Scene::proxy().with_shards(&spread.cores) };
+    let scene = Scene { steering, ..Scene::proxy().with_shards(&spread.cores) };
+    let switch = Ringswitch { program: spread.program.clone(), scene };
     let running = Running::start(&switch, &place, &sink, Probe::Forwards)?;
     let mut load = Load {
         server: running.address,
@@ -106,7 +111,7 @@ fn with(spread: &Spread, sources: usize) -> Result<Line> {
     let outcome = load::run(&load, &sink)?;
     let shards = before.iter().zip(counts(&switch, &place)?).map(|(before, after)| after.since(before)).collect();
     running.stop(Signal::TERM)?;
-    Ok(Line { sources, outcome, shards })
+    Ok(Line { steering, sources, outcome, shards })
 }
 
 fn counts(switch: &Ringswitch, place: &Place) -> Result<Vec<Shard>> {
@@ -135,21 +140,25 @@ impl Shard {
 impl fmt::Display for Report {
     /// Two tables in Markdown.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "| sources | messages/s | p50 µs | p99 µs | p99.9 µs | loss % | CPU µs |")?;
-        writeln!(f, "| --: | --: | --: | --: | --: | --: | --: |")?;
-        for Line { sources, outcome: Outcome { sent_rate, latency, loss, cpu, .. }, .. } in &self.lines {
+        writeln!(f, "| sources | steering | messages/s | p50 µs | p99 µs | p99.9 µs | loss % | CPU µs |")?;
+        writeln!(f, "| --: | --- | --: | --: | --: | --: | --: | --: |")?;
+        let named = |steering: bool| if steering { "auto" } else { "off" };
+        for Line { sources, steering, outcome: Outcome { sent_rate, latency, loss, cpu, .. }, .. } in &self.lines {
             let Latency { p50_us, p99_us, p999_us, .. } = latency;
             let cpu = cpu.map(|cpu| format!("{:.2}", cpu.total_us)).unwrap_or_default();
             let loss = 100.0 * loss;
             writeln!(
                 f,
-                "| {sources} | {sent_rate:.0} | {p50_us:.0} | {p99_us:.0} | {p999_us:.0} | {loss:.3} | {cpu} |"
+                "| {sources} | {} | {sent_rate:.0} | {p50_us:.0} | {p99_us:.0} | {p999_us:.0} | {loss:.3} | {cpu} |",
+                named(*steering)
             )?;
         }
-        writeln!(f, "\n| sources | shard | received | passed on | forwarded |\n| --: | --: | --: | --: | --: |")?;
-        for Line { sources, shards, .. } in &self.lines {
+        writeln!(f, "\n| sources | steering | shard | received | passed on | forwarded |")?;
+        writeln!(f, "| --: | --- | --: | --: | --: | --: |")?;
+        for Line { sources, steering, shards, .. } in &self.lines {
+            let steering = named(*steering);
             for (number, Shard { received, passed_on, forwarded }) in shards.iter().enumerate() {
-                writeln!(f, "| {sources} | {number} | {received} | {passed_on} | {forwarded} |")?;
+                writeln!(f, "| {sources} | {steering} | {number} | {received} | {passed_on} | {forwarded} |")?;
             }
         }
         Ok(())

@@ -93,18 +93,19 @@ impl Trains {
         std::iter::successors(Some(train.first), next)
     }
 
-    /// Whether the kernel refuses `train` because it is one. Then there are none like it any more: its path takes shorter datagrams, or
-    /// its device cannot do it.
-    pub(super) fn is_refused(&mut self, train: Train, why: &io::Error) -> bool {
-        match why.raw_os_error() {
-            Some(libc::EINVAL | libc::EMSGSIZE) => {
-                self.max_car = self.max_car.min((train.car_octets as usize).saturating_sub(1))
-            }
-            Some(libc::EIO | libc::EOPNOTSUPP) => self.max_car = 0,
-            _ => return false,
-        }
-        true
+    /// Learns that the kernel refused `train` and took its cars one by one: their path takes shorter datagrams, or their device cannot do it. There
+    /// are none like it any more.
+    pub(super) fn learn(&mut self, train: Train, why: &io::Error) {
+        self.max_car = match why.raw_os_error() {
+            Some(libc::EINVAL | libc::EMSGSIZE) => self.max_car.min((train.car_octets as usize).saturating_sub(1)),
+            _ => 0,
+        };
     }
+}
+
+/// Whether the kernel may have refused a train because it is one.
+pub(super) fn is_refusal(why: &io::Error) -> bool {
+    matches!(why.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE | libc::EIO | libc::EOPNOTSUPP))
 }
 
 impl Train {
@@ -217,13 +218,13 @@ mod tests {
         let all = [(peer(1), slices); 2];
         let mut planned = Trains::new(true);
         let train = trains(&mut planned, &all)[0].0;
-        assert!(!planned.is_refused(train, &io::Error::from_raw_os_error(libc::EAGAIN)));
-        assert_eq!(trains(&mut planned, &all).len(), 1);
-        assert!(planned.is_refused(train, &io::Error::from_raw_os_error(libc::EINVAL)));
+        let error = io::Error::from_raw_os_error;
+        assert!(!is_refusal(&error(libc::EAGAIN)) && is_refusal(&error(libc::EINVAL)));
+        planned.learn(train, &error(libc::EINVAL));
         assert_eq!(trains(&mut planned, &all).len(), 2);
         let shorter: &[&[u8]] = &[&[b'x'; 399]];
         assert_eq!(trains(&mut planned, &[(peer(1), shorter); 2]).len(), 1);
-        assert!(planned.is_refused(train, &io::Error::from_raw_os_error(libc::EIO)));
+        planned.learn(train, &error(libc::EIO));
         assert_eq!(trains(&mut planned, &[(peer(1), shorter); 2]).len(), 2);
     }
 }

@@ -6,7 +6,7 @@
 use super::ring::{Completion, DATAGRAMS, Op, SUBMISSIONS, Submissions, Wait, cancel};
 use super::socket::{Name, SegmentSize};
 use super::stats::Counters;
-use super::trains::{Train, Trains};
+use super::trains::{Train, Trains, is_refusal};
 use agent::{Flow, ListenerId, Outgoing, Received};
 use bumpalo::collections::Vec as BumpVec;
 use io_uring::{opcode, squeue, types};
@@ -184,9 +184,10 @@ impl Datagrams {
         completions: &mut Vec<Completion>,
         failed: &mut Vec<(u32, io::Error)>,
     ) -> io::Result<()> {
+        let mut refused = Vec::new();
         for (number, error) in std::mem::take(&mut self.unsent) {
             let train = self.trains.all()[number as usize];
-            let is_refused = train.cars > 1 && self.trains.is_refused(train, &error);
+            let is_refused = train.cars > 1 && is_refusal(&error);
             for car in self.trains.cars(train) {
                 let message = &outgoing[car as usize];
                 match (is_refused, error.raw_os_error()) {
@@ -194,9 +195,18 @@ impl Datagrams {
                     _ => self.sends.push(ring, Train::of(car, message), [message], Op::SendDatagram { index: car })?,
                 }
             }
+            refused.extend(is_refused.then_some((train, error)));
         }
+        let before = failed.len();
         ring.enter(Wait::No, completions, failed)?;
         self.sends.clear();
+        for (train, error) in refused {
+            // What no datagram gets through with is the peer's fault, and no reason to do without trains.
+            let is_lost = |car: u32| failed[before..].iter().any(|&(index, _)| index == car);
+            if !self.trains.cars(train).any(is_lost) {
+                self.trains.learn(train, &error);
+            }
+        }
         Ok(())
     }
 }
