@@ -407,7 +407,7 @@ pub struct Overload {
 
 impl Default for Overload {
     fn default() -> Self {
-        Self { new_requests_per_turn: 512, patience_msecs: 100, retry_after_secs: 10, pending_registers: 16_384 }
+        Self { new_requests_per_turn: 256, patience_msecs: 100, retry_after_secs: 10, pending_registers: 16_384 }
     }
 }
 

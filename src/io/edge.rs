@@ -218,7 +218,10 @@ fn prepare(settings: &Settings, number: u16, sockets: &[Option<Socket>]) -> Resu
     // with several shards each is to come in where it is handled.
     let takes_trains = settings.trains && settings.shards == 1 && settings.datagram_octets >= LONGEST_TRAIN;
     let datagrams = sockets.iter().flatten().filter(|socket| socket.r#type().is_ok_and(|kind| kind == Type::DGRAM));
-    datagrams.for_each(|socket| receive_trains(socket, takes_trains));
+    // Where trains may be queued already they stay: what comes as one is always taken apart.
+    if takes_trains || settings.datagram_octets < LONGEST_TRAIN {
+        datagrams.for_each(|socket| receive_trains(socket, takes_trains));
+    }
     let ring = Ring::new(settings)?;
     // -1 leaves a place empty.
     let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)).collect();

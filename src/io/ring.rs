@@ -315,6 +315,10 @@ impl Lent {
     fn end_turn(&mut self, count: u16) {
         let came_back = std::mem::take(&mut self.came_back);
         self.most = self.most.max(came_back);
+        // All were used, and there may be more to come than that.
+        if came_back >= self.wanted {
+            self.wanted = self.wanted.saturating_mul(4).min(count);
+        }
         let needed = |turns: u16| turns.saturating_mul(2).clamp(Self::LEAST, 1 << 15).next_power_of_two().min(count);
         if needed(came_back) > self.wanted {
             self.wanted = needed(came_back);
@@ -455,7 +459,8 @@ mod tests {
         assert_eq!(turn(10, 240), 128, "the period is not over");
         assert_eq!(turn(10, 5), 128, "it had a busy turn");
         assert_eq!(turn(10, 256), 64);
-        assert_eq!(turn(64, 1), 128);
+        assert_eq!(turn(63, 1), 128);
+        assert_eq!(turn(128, 1), 512, "there were no more");
         assert_eq!(turn(1000, 1), 1024, "all there are");
         assert_eq!(turn(0, 512), 64);
         let mut few = Lent::new(16);

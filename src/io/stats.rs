@@ -50,6 +50,10 @@ counters! {
     received,
     /// Messages handed to the kernel.
     sent,
+    /// Of the messages received those that came in trains (UDP GRO).
+    received_in_trains,
+    /// Of the messages sent those that left in trains (UDP GSO).
+    sent_in_trains,
     /// Datagrams that the kernel had no room for, or refused.
     dropped_send,
     /// Datagrams dropped because they exceed the receive buffer.

@@ -13,9 +13,11 @@ const MAX_CARS: usize = 64;
 /// Octets of all cars: what the length field of IPv4 holds besides the headers.
 const MAX_OCTETS: usize = 65_507;
 /// Octets of the longest car: what an Ethernet frame holds besides the headers of IPv6. The kernel does not fragment cars.
-const MAX_CAR: usize = 1452;
+const MAX_CAR: u16 = 1452;
 /// Peers whose last train can be found. What is not found begins a train of its own.
 const PEERS: usize = 256;
+/// Turns after which what was learnt of paths is forgotten: they change.
+const MEMORY: u32 = 1 << 16;
 /// Ends the chain of a train's cars.
 const END: u32 = u32::MAX;
 
@@ -26,8 +28,11 @@ pub(super) struct Trains {
     next: Vec<u32>,
     /// The last train to a peer that was put there.
     peers: Box<[u32; PEERS]>,
-    /// The longest car that the kernel has not refused yet; 0 for no trains at all.
-    max_car: usize,
+    /// The longest car to a peer that is put there, as far as the kernel has not refused it; 0 for no trains.
+    max_cars: Box<[u16; PEERS]>,
+    /// What it is for a peer of which nothing is known.
+    max_car: u16,
+    turns: u32,
 }
 
 /// Datagrams that leave in one send.
@@ -50,13 +55,19 @@ impl Trains {
     /// None yet; and none ever of more than one datagram unless `enabled`.
     pub(super) fn new(enabled: bool) -> Self {
         let max_car = if enabled { MAX_CAR } else { 0 };
-        Self { trains: Vec::new(), next: Vec::new(), peers: Box::new([0; PEERS]), max_car }
+        let (peers, max_cars) = (Box::new([0; PEERS]), Box::new([max_car; PEERS]));
+        Self { trains: Vec::new(), next: Vec::new(), peers, max_cars, max_car, turns: 0 }
     }
 
     /// Begins a turn.
     pub(super) fn clear(&mut self) {
         self.trains.clear();
         self.next.clear();
+        self.turns += 1;
+        if self.turns == MEMORY {
+            self.turns = 0;
+            self.max_cars.fill(self.max_car);
+        }
     }
 
     /// Adds a datagram, the `index`-th message of the turn. They come in order.
@@ -69,7 +80,7 @@ impl Trains {
         // What a turn before has left in the table is of no peer's, or by chance of this one's: it fits, or it does not.
         if let Some(train) = self.trains.get_mut(number)
             && (train.listener, train.peer) == (listener, peer)
-            && train.takes(octets, self.max_car)
+            && train.takes(octets, self.max_cars[slot].into())
         {
             self.next[train.last as usize] = index;
             train.last = index;
@@ -93,11 +104,12 @@ impl Trains {
         std::iter::successors(Some(train.first), next)
     }
 
-    /// Learns that the kernel refused `train` and took its cars one by one: their path takes shorter datagrams, or their device cannot do it. There
-    /// are none like it any more.
+    /// Learns that the kernel refused `train` and took its cars one by one: the path to this peer takes shorter datagrams, or its device cannot do
+    /// it. For a while there are none like it to him, or to who shares his slot.
     pub(super) fn learn(&mut self, train: Train, why: &io::Error) {
-        self.max_car = match why.raw_os_error() {
-            Some(libc::EINVAL | libc::EMSGSIZE) => self.max_car.min((train.car_octets as usize).saturating_sub(1)),
+        let max_car = &mut self.max_cars[slot_of(train.peer)];
+        *max_car = match why.raw_os_error() {
+            Some(libc::EINVAL | libc::EMSGSIZE) => (*max_car).min((train.car_octets as u16).saturating_sub(1)),
             _ => 0,
         };
     }
@@ -126,6 +138,8 @@ impl Train {
 
     fn takes(&self, octets: usize, max_car: usize) -> bool {
         !self.is_complete
+            // An empty one would be no car.
+            && octets > 0
             && octets <= self.car_octets as usize
             && self.car_octets as usize <= max_car
             && (self.cars as usize) < MAX_CARS
@@ -167,11 +181,12 @@ mod tests {
     }
 
     /// What the kernel asks of a train (udp(7), UDP_SEGMENT), and what we ask: that each peer's datagrams keep their order.
-    fn check(datagrams: &[(u16, usize)], max_car: usize) {
+    fn check(datagrams: &[(u16, usize)], max_car: u16) {
         let octets = [b'x'; 3000];
-        let slices: Vec<[&[u8]; 2]> = datagrams.iter().map(|&(_, size)| [&octets[..1], &octets[1..size]]).collect();
+        let slices: Vec<[&[u8]; 2]> =
+            datagrams.iter().map(|&(_, size)| [&octets[..size / 2], &octets[size / 2..size]]).collect();
         let all: Vec<_> = datagrams.iter().zip(&slices).map(|(&(port, _), slices)| (peer(port), &slices[..])).collect();
-        let mut planned = Trains { max_car, ..Trains::new(true) };
+        let mut planned = Trains { max_cars: Box::new([max_car; PEERS]), ..Trains::new(true) };
         let found = trains(&mut planned, &all);
         let mut seen: Vec<u32> = found.iter().flat_map(|(_, cars)| cars.clone()).collect();
         for (train, cars) in &found {
@@ -180,7 +195,8 @@ mod tests {
             let (last, others) = cars.split_last().expect("a train has a car");
             assert!(others.iter().all(|car| size(car) == train.car_octets as usize));
             assert!(size(last) <= train.car_octets as usize);
-            assert!(cars.len() == 1 || train.car_octets as usize <= max_car);
+            assert!(cars.len() == 1 || train.car_octets <= max_car.into());
+            assert!(cars.len() == 1 || cars.iter().all(|car| size(car) > 0), "an empty datagram goes alone");
             assert!(cars.len() <= MAX_CARS && cars.iter().map(size).sum::<usize>() <= MAX_OCTETS.max(size(last)));
             assert_eq!(train.octets as usize, cars.iter().map(size).sum::<usize>());
             assert!(cars.iter().all(|&car| peer(datagrams[car as usize].0) == train.peer));
@@ -196,7 +212,7 @@ mod tests {
     proptest! {
         #[test]
         fn trains_are_what_the_kernel_takes_and_keep_the_order_of_a_peer(
-            datagrams in proptest::collection::vec((1u16..4, prop_oneof![Just(400), Just(500), Just(30), 2usize..3000]), 0..300),
+            datagrams in proptest::collection::vec((1u16..4, prop_oneof![Just(400), Just(500), Just(30), Just(0), 0usize..3000]), 0..300),
             max_car in prop_oneof![Just(MAX_CAR), Just(0), Just(450)],
         ) {
             check(&datagrams, max_car);
@@ -213,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_not_tried_again() {
+    fn what_the_kernel_refuses_is_not_tried_again_for_a_while() {
         let slices: &[&[u8]] = &[&[b'x'; 400]];
         let all = [(peer(1), slices); 2];
         let mut planned = Trains::new(true);
@@ -222,9 +238,12 @@ mod tests {
         assert!(!is_refusal(&error(libc::EAGAIN)) && is_refusal(&error(libc::EINVAL)));
         planned.learn(train, &error(libc::EINVAL));
         assert_eq!(trains(&mut planned, &all).len(), 2);
+        assert_eq!(trains(&mut planned, &[(peer(2), slices); 2]).len(), 1, "another peer has another path");
         let shorter: &[&[u8]] = &[&[b'x'; 399]];
         assert_eq!(trains(&mut planned, &[(peer(1), shorter); 2]).len(), 1);
         planned.learn(train, &error(libc::EIO));
         assert_eq!(trains(&mut planned, &[(peer(1), shorter); 2]).len(), 2);
+        (0..MEMORY).for_each(|_| planned.clear());
+        assert_eq!(trains(&mut planned, &all).len(), 1, "paths change");
     }
 }

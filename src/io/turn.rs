@@ -20,6 +20,7 @@ use io_uring::{opcode, types};
 use sip::{Transport, framing::FrameError};
 use socket2::Socket;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -188,7 +189,8 @@ impl<C: Core> Shard<C> {
         let Self { core, parts, datagrams, streams, count, .. } = self;
         let now = read_clock(parts.started);
         let mut arrived = std::mem::replace(&mut self.completions, std::mem::take(&mut self.spare));
-        let returned = std::mem::take(&mut self.returned);
+        // When an enter fails, what is queued is handed in as the ring is dropped. Whatever sends borrow from stays as long; this, too.
+        let returned = ManuallyDrop::new(std::mem::take(&mut self.returned));
         let (buffers, mut ring) = self.ring.split();
         parts.outward.room(&mut self.room);
         let mut out = Outbox::new(&self.arena, &mut self.room, &mut self.records, &mut self.next_ticket);
@@ -223,7 +225,7 @@ impl<C: Core> Shard<C> {
             core.handle_unframed(now, received, error, &mut out);
         }
         count.undeliverable += returned.len() as u64;
-        for Returned { flow, octets } in &returned {
+        for Returned { flow, octets } in &*returned {
             core.handle_undeliverable(now, *flow, octets, &mut out);
         }
         while let Some((up_to, ok)) = parts.journal.as_mut().and_then(JournalLink::settled) {
@@ -294,7 +296,7 @@ impl<C: Core> Shard<C> {
             || parts.stop.is_immediate();
         let wait = if has_more { Wait::No } else { self.window.wait(until_due) };
         let (completions, failed) = (&mut self.completions, &mut self.failed);
-        datagrams.send_and_enter(&mut ring, out.outgoing(), wait, completions, failed)?;
+        datagrams.send_and_enter(&mut ring, out.outgoing(), wait, completions, failed, count)?;
         parts.waker.stay_awake();
         if until_due.is_zero() {
             share::offer();
@@ -310,6 +312,7 @@ impl<C: Core> Shard<C> {
             }
         }
         drop((out, arrivals));
+        drop(ManuallyDrop::into_inner(returned));
         self.arena.reset();
         parts.inward.release();
         self.ring.give_back(arrived.drain(..));

@@ -122,6 +122,7 @@ impl Datagrams {
         let flow = Flow { listener: ListenerId(listener), transport: Transport::Udp, peer, connection: None };
         let mut rest = &octets[octets.len() - out.payload_data().len()..];
         let car_octets = SegmentSize::read(out.control_data()).unwrap_or(rest.len());
+        let is_train = rest.len() > car_octets;
         // A datagram may be empty, too.
         loop {
             let octets = rest.split_off(..car_octets.min(rest.len())).expect("it is not longer");
@@ -131,6 +132,7 @@ impl Datagrams {
                 count.keepalives += 1;
             } else {
                 count.received += 1;
+                count.received_in_trains += u64::from(is_train);
                 batch.push(Received { flow, octets, passed: false });
             }
             if rest.is_empty() {
@@ -148,6 +150,7 @@ impl Datagrams {
         wait: Wait,
         completions: &mut Vec<Completion>,
         failed: &mut Vec<(u32, io::Error)>,
+        count: &mut Counters,
     ) -> io::Result<()> {
         self.trains.clear();
         for (index, message) in (0u32..).zip(outgoing).filter(|(_, message)| message.flow.transport == Transport::Udp) {
@@ -165,6 +168,7 @@ impl Datagrams {
         }
         for (number, &train) in (0u32..).zip(self.trains.all()) {
             let op = Op::SendDatagram { index: number };
+            count.sent_in_trains += if train.cars > 1 { train.cars.into() } else { 0 };
             self.sends.push(ring, train, self.trains.cars(train).map(|car| &outgoing[car as usize]), op)?;
         }
         ring.enter(if failed.is_empty() { wait } else { Wait::No }, completions, &mut self.unsent)?;
@@ -262,7 +266,7 @@ impl SendTable {
         self.used += 1;
         // SAFETY: the entry points into our tables and at octets that are staged, all of which keep their places until `clear`, or
         // at those of a message. They outlive the enter of the caller's or the submit above: MSG_DONTWAIT makes a send run inline
-        // or fail there, and when an enter fails the ring is not entered again.
+        // or fail there. When an enter fails, the shard ends, and what a message borrows from outlives its ring.
         unsafe { ring.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(op.user_data())) }
     }
 

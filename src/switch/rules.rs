@@ -127,7 +127,8 @@ pub(super) fn rules(
         limits: limits(config),
         server: config.proxy.server.as_str().into(),
         retry_after_secs: config.overload.retry_after_secs,
-        new_requests_per_turn: config.overload.new_requests_per_turn as usize,
+        // A turn's buffers come back after the next one has filled its own: beyond half of all no two turns in a row could have more.
+        new_requests_per_turn: config.overload.new_requests_per_turn.min(u32::from(config.udp.buffers) / 4) as usize,
         patience: Duration::from_millis(config.overload.patience_msecs.into()),
         apps: proxy::Apps::new(secret, config.app.iter().map(app).collect(), health.clone()),
         hop: ListenerId(config.listen.len() as u16),

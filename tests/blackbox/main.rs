@@ -15,6 +15,7 @@ mod impersonation;
 mod kill;
 mod lifecycle;
 mod nat;
+mod overload;
 mod phone;
 mod registrar;
 mod relay;

@@ -26,7 +26,7 @@ const RUNS: usize = 25;
 /// Has the kernel count until what this gives is dropped.
 pub(super) fn count() -> io::Result<OwnedFd> {
     // SAFETY: the attributes are the number of the statistics.
-    let descriptor = unsafe { bpf(ENABLE_STATS, &RUN_TIME) }?;
+    let descriptor = unsafe { bpf(ENABLE_STATS, &mut { RUN_TIME }) }?;
     // SAFETY: the kernel has just made it, for us.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
@@ -34,12 +34,12 @@ pub(super) fn count() -> io::Result<OwnedFd> {
 /// How often the program has run, and for how many nanoseconds.
 pub(super) fn of(program: &Program) -> io::Result<(u64, u64)> {
     let mut info = [0u64; INFO];
-    let attributes = GetInfo {
+    let mut attributes = GetInfo {
         descriptor: program.descriptor.as_raw_fd() as u32,
         info_octets: size_of_val(&info) as u32,
         info: info.as_mut_ptr() as u64,
     };
     // SAFETY: there is as much room as the attributes say.
-    unsafe { bpf(OBJ_GET_INFO_BY_FD, &attributes) }?;
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attributes) }?;
     Ok((info[RUNS], info[RUN_NANOSECONDS]))
 }

@@ -91,7 +91,7 @@ impl AsFd for Map {
 
 impl Map {
     pub(super) fn new(kind: Kind, value_octets: u32, entries: u32) -> io::Result<Self> {
-        let attributes = MapCreate {
+        let mut attributes = MapCreate {
             kind: kind as u32,
             key_size: size_of::<u32>() as u32,
             value_size: value_octets,
@@ -102,7 +102,7 @@ impl Map {
             name: *b"ringswitch\0\0\0\0\0\0",
         };
         // SAFETY: nothing in the attributes points anywhere.
-        let descriptor = unsafe { bpf(MAP_CREATE, &attributes) }?;
+        let descriptor = unsafe { bpf(MAP_CREATE, &mut attributes) }?;
         // SAFETY: the kernel has just made it, for us.
         Ok(Self { descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) }, value_octets })
     }
@@ -127,7 +127,7 @@ impl Map {
     /// # Safety
     /// The value is as large as the command asks for, and may be written to if that reads.
     unsafe fn element(&self, command: u32, key: u32, value: *mut u8) -> io::Result<()> {
-        let attributes = MapElement {
+        let mut attributes = MapElement {
             map: self.descriptor.as_raw_fd() as u32,
             _pad: 0,
             key: (&raw const key) as u64,
@@ -135,7 +135,7 @@ impl Map {
             flags: 0,
         };
         // SAFETY: the key is as large as that of every map here; of the value the caller has promised it.
-        unsafe { bpf(command, &attributes) }.map(drop)
+        unsafe { bpf(command, &mut attributes) }.map(drop)
     }
 }
 
@@ -159,7 +159,7 @@ pub(super) struct Refusal {
 impl Program {
     pub(super) fn load(instructions: &[Instruction]) -> Result<Self, Refusal> {
         let mut log = vec![0u8; LOG_OCTETS];
-        let attributes = ProgramLoad {
+        let mut attributes = ProgramLoad {
             kind: SK_REUSEPORT,
             instruction_count: instructions.len() as u32,
             instructions: instructions.as_ptr() as u64,
@@ -174,7 +174,7 @@ impl Program {
             expected_attach_type: SK_REUSEPORT_SELECT,
         };
         // SAFETY: instructions, license and log are there until it returns, and so many as the attributes say.
-        let load = || unsafe { bpf(PROG_LOAD, &attributes) };
+        let load = || unsafe { bpf(PROG_LOAD, &mut attributes) };
         // The verifier breaks off (EAGAIN) for whatever waits for the thread: a signal, or what is left of a ring that was closed.
         let is_final =
             |loaded: &io::Result<i32>| !loaded.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
@@ -199,6 +199,21 @@ impl Program {
         }
     }
 
+    /// Lets the kernel choose by itself again for the group that the socket is of.
+    pub(super) fn detach(socket: &Socket) {
+        let none: libc::c_int = 0;
+        // SAFETY: the option takes an int, which is there for the call. There is nothing to do about a refusal: the program goes on to choose.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_DETACH_REUSEPORT_BPF,
+                (&raw const none).cast(),
+                size_of_val(&none) as libc::socklen_t,
+            )
+        };
+    }
+
     /// Lets the program choose for the group that the socket is of. The group keeps it, and what it refers to.
     pub(super) fn attach(&self, socket: &Socket) -> io::Result<()> {
         let descriptor = self.descriptor.as_raw_fd();
@@ -218,8 +233,8 @@ impl Program {
 
 /// # Safety
 /// What the attributes point to is what the command expects there.
-pub(super) unsafe fn bpf<T>(command: u32, attributes: &T) -> io::Result<i32> {
-    // SAFETY: the attributes are there for the call, which reads them; the rest is the caller's promise.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
+pub(super) unsafe fn bpf<T>(command: u32, attributes: &mut T) -> io::Result<i32> {
+    // SAFETY: the attributes are there for the call, which reads them and may write to them; the rest is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }

@@ -119,8 +119,11 @@ fn steer(listeners: &[Vec<&Socket>], hash: &ShardHash) -> Result<Tally, Lack> {
     let tally = tally().map_err(Lack::at("making a map"))?;
     // All are there before the first one is attached: the kernel steers for all listeners or for none.
     let programs = listeners.iter().map(|sockets| prepare(sockets, hash, &tally)).collect::<Result<Vec<_>, _>>()?;
-    for (program, sockets) in programs.iter().zip(listeners) {
-        program.attach(sockets[0]).map_err(Lack::at("attaching the program"))?;
+    for (n, (program, sockets)) in programs.iter().zip(listeners).enumerate() {
+        if let Err(refusal) = program.attach(sockets[0]) {
+            listeners[..n].iter().for_each(|sockets| Program::detach(sockets[0]));
+            return Err(Lack::at("attaching the program")(refusal));
+        }
     }
     Ok(Tally(tally))
 }
