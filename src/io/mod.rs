@@ -14,6 +14,7 @@ mod journal;
 mod mapped;
 mod memory;
 mod mesh;
+mod pool;
 mod ring;
 mod settings;
 pub(crate) mod share;
