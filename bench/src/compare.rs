@@ -631,19 +631,11 @@ impl fmt::Display for Comparison {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
-        assert_eq!(median(vec![4.0, 1.0, 3.0]), 3.0);
-        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
-    }
-
-    #[test]
-    fn a_row_is_held_against_the_rivals_of_the_same_work_and_pace() {
-        let row = |server: &str, aors, pace, total_us| Row {
-            work: "lookup".into(),
+impl Row {
+    /// A row of which nothing matters but this.
+    pub(crate) fn of(work: &str, aors: Option<u32>, pace: Pace, server: &str, total_us: f64) -> Self {
+        Self {
+            work: work.into(),
             aors,
             pace,
             server: server.into(),
@@ -655,7 +647,23 @@ mod tests {
             p99_us: 1.0,
             p999_us: 1.0,
             loss: 0.0,
-        };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
+        assert_eq!(median(vec![4.0, 1.0, 3.0]), 3.0);
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
+    }
+
+    #[test]
+    fn a_row_is_held_against_the_rivals_of_the_same_work_and_pace() {
+        let row = |server: &str, aors, pace, total_us| Row::of("lookup", aors, pace, server, total_us);
         let (few, many) = (Some(1), Some(2));
         let mut rows = [
             row("ours", few, Pace::Full, 3.0),

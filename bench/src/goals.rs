@@ -167,24 +167,6 @@ pub fn write_table(f: &mut fmt::Formatter, goals: &[Goal]) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::CpuPerMessage;
-
-    fn row(work: &str, aors: Option<u32>, pace: Pace, server: &str, total_us: f64) -> Row {
-        Row {
-            work: work.into(),
-            aors,
-            pace,
-            server: server.into(),
-            rate: 1.0,
-            cpu: CpuPerMessage { total_us, ..CpuPerMessage::default() },
-            of_floor: 1.0,
-            of_rival: None,
-            p50_us: 1.0,
-            p99_us: 1.0,
-            p999_us: 1.0,
-            loss: 0.0,
-        }
-    }
 
     fn ours() -> [String; 2] {
         ["ours", "ours, one by one"].map(String::from)
@@ -198,12 +180,12 @@ mod tests {
     #[test]
     fn a_goal_holds_up_to_its_bound_and_not_beyond() {
         let rows = [
-            row(FORWARD_OPTIONS, None, Pace::Full, "ours", 5.0),
-            row(FORWARD_OPTIONS, None, Pace::Full, "ours, one by one", 6.0),
-            row(FORWARD_OPTIONS, None, Pace::Full, "theirs", 10.0),
-            row(FORWARD_OPTIONS, None, Pace::Full, FLOOR, 4.0),
-            row(REGISTER_REFRESH, Some(FEW), Pace::Full, "ours", 10.0),
-            row(REGISTER_REFRESH, Some(MANY), Pace::Full, "ours", 12.0),
+            Row::of(FORWARD_OPTIONS, None, Pace::Full, "ours", 5.0),
+            Row::of(FORWARD_OPTIONS, None, Pace::Full, "ours, one by one", 6.0),
+            Row::of(FORWARD_OPTIONS, None, Pace::Full, "theirs", 10.0),
+            Row::of(FORWARD_OPTIONS, None, Pace::Full, FLOOR, 4.0),
+            Row::of(REGISTER_REFRESH, Some(FEW), Pace::Full, "ours", 10.0),
+            Row::of(REGISTER_REFRESH, Some(MANY), Pace::Full, "ours", 12.0),
         ];
         let memory =
             [250.0, 350.0, 290.0].map(|octets_each| Bindings { server: "ours".into(), count: MANY, octets_each });
@@ -221,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_goal_without_its_figures_is_not_measured() {
-        let goals = judge(&[row(DISPATCH, None, Pace::Full, "ours", 6.0)], &[], ours(), None);
+        let goals = judge(&[Row::of(DISPATCH, None, Pace::Full, "ours", 6.0)], &[], ours(), None);
         assert!(goals.iter().all(|goal| goal.measured.is_none() && goal.holds.is_none()), "{goals:?}");
     }
 }
