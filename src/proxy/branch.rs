@@ -1,20 +1,19 @@
 //! Our Via branch (RFC 3261 §16.6 step 8, §16.11): computed, never drawn.
 //!
 //! `z9hG4bK` T L F, all in lower-case hexadecimal:
-//! - T, 16 digits, names the transaction: a keyed hash over the Via below ours (its branch and sent-by), Call-ID, CSeq
-//!   number and F. A retransmission, the CANCEL and the ACK for a non-2xx repeat all of these (§9.1, §17.1.1.3), so they
+//! - T, 16 digits, names the transaction: a keyed hash over the Via below ours (its branch and sent-by), CSeq number, L
+//!   and F. A retransmission, the CANCEL and the ACK for a non-2xx repeat all of these (§9.1, §17.1.1.3), so they
 //!   get the INVITE's branch. A response brings them back, so T is checked before it is forwarded: nobody can push a
 //!   response through us that answers nothing.
-//! - L, 16 digits, detects loops: a hash over what routing looks at (Request-URI, Route, From tag, Call-ID, CSeq number;
-//!   not the method and not the To tag, which a CANCEL or an ACK changes). The same L a second time is a loop; another
-//!   one is a spiral.
+//! - L, 16 digits, detects loops: a keyed hash over what routing looks at (Request-URI, Route, From tag, Call-ID, CSeq
+//!   number; not the method and not the To tag, which a CANCEL or an ACK changes). The same L a second time is a loop;
+//!   another one is a spiral.
 //! - F, where the request came from: listener, then the connection if it was on one. The response goes back there.
 
-use agent::{ConnectionId, Flow, ListenerId, Secret};
+use agent::{ConnectionId, Flow, ListenerId, PartsHash, Secret};
 use arrayvec::ArrayVec;
 use sip::{HeaderName, Message, Octets, Request, Via, hex};
 use siphasher::sip::SipHasher13;
-use std::hash::Hasher;
 
 const HASH_DIGITS: usize = 16;
 const LISTENER_DIGITS: usize = 4;
@@ -25,8 +24,8 @@ const MAX_BRANCH: usize = Via::MAGIC_COOKIE.len() + 2 * HASH_DIGITS + LISTENER_D
 #[derive(Clone)]
 pub struct Branches {
     /// Each hash has a key of its own, so that none of them, chosen by an outsider, passes for another.
-    transactions: SipHasher13,
-    loops: SipHasher13,
+    transactions: PartsHash,
+    loops: PartsHash,
     tags: SipHasher13,
 }
 
@@ -45,41 +44,30 @@ pub struct OwnBranch {
 impl Branches {
     /// Branches of the cluster that shares `secret`.
     pub fn new(secret: &Secret) -> Self {
-        let [transactions, loops, tags] =
-            ["branch", "loop", "to-tag"].map(|purpose| SipHasher13::new_with_key(&secret.derive(purpose)));
-        Self { transactions, loops, tags }
+        Self {
+            transactions: PartsHash::new(secret, "branch"),
+            loops: PartsHash::new(secret, "loop"),
+            tags: SipHasher13::new_with_key(&secret.derive("to-tag")),
+        }
     }
 
     /// The branch for `request` which came on `flow`.
     pub fn compute(&self, message: &Message<'_>, request: &Request<'_>, flow: &Flow) -> OwnBranch {
-        OwnBranch {
-            transaction: self.transaction(
-                &request.via,
-                request.call_id,
-                request.cseq.number,
-                flow.listener,
-                flow.connection,
-            ),
-            looped: self.looped(message, request),
-            listener: flow.listener,
-            connection: flow.connection,
-        }
+        let looped = self.looped(message, request);
+        let mut branch = OwnBranch { transaction: 0, looped, listener: flow.listener, connection: flow.connection };
+        branch.transaction = self.transaction(&branch, &request.via, request.cseq.number);
+        branch
     }
 
     /// Whether `branch`, from the topmost Via of a response, is one that we gave to the request with `below` on top.
-    pub fn is_own(&self, branch: &OwnBranch, below: &Via<'_>, call_id: &[u8], cseq: u32) -> bool {
-        self.transaction(below, call_id, cseq, branch.listener, branch.connection) == branch.transaction
+    pub fn is_own(&self, branch: &OwnBranch, below: &Via<'_>, cseq: u32) -> bool {
+        self.transaction(branch, below, cseq) == branch.transaction
     }
 
-    fn transaction(
-        &self,
-        below: &Via<'_>,
-        call_id: &[u8],
-        cseq: u32,
-        listener: ListenerId,
-        connection: Option<ConnectionId>,
-    ) -> u64 {
-        let mut parts = Parts::new(self.transactions);
+    /// T of the branch that has the rest of `branch`.
+    fn transaction(&self, branch: &OwnBranch, below: &Via<'_>, cseq: u32) -> u64 {
+        let OwnBranch { looped, listener, connection, .. } = *branch;
+        let mut parts = self.transactions.begin();
         parts.put(below.branch.unwrap_or_default());
         // Of sent-by the host's text: it is part of the Via's value, which the response gives back unchanged.
         match below.host {
@@ -87,15 +75,26 @@ impl Branches {
             sip::Host::V4(v4) => parts.put(&v4.octets()),
             sip::Host::V6(v6) => parts.put(&v6.octets()),
         }
-        parts.put(call_id);
-        parts.put_fixed(below.port_or_default().to_le_bytes());
-        parts.put_fixed(cseq.to_le_bytes());
-        parts.put_fixed(listener.0.to_le_bytes());
+        let numbers = u64::from(below.port_or_default()) << 48 | u64::from(listener.0) << 32 | u64::from(cseq);
+        parts.put_number(numbers);
+        parts.put_number(looped);
         if let Some(c) = connection {
-            parts.put_fixed(c.shard.to_le_bytes());
-            parts.put_fixed(c.slot.to_le_bytes());
-            parts.put_fixed(c.generation.to_le_bytes());
+            parts.put_number(u64::from(c.shard) << 32 | u64::from(c.slot));
+            parts.put_number(c.generation.into());
         }
+        parts.hash()
+    }
+
+    /// L: what would make us route the request elsewhere.
+    pub fn looped(&self, message: &Message<'_>, request: &Request<'_>) -> u64 {
+        let mut parts = self.loops.begin();
+        parts.put(request.uri);
+        for route in message.all(HeaderName::Route) {
+            parts.put(route.value);
+        }
+        parts.put(request.from.tag.unwrap_or_default());
+        parts.put(request.call_id);
+        parts.put_number(request.cseq.number.into());
         parts.hash()
     }
 
@@ -104,73 +103,10 @@ impl Branches {
     pub fn to_tag(&self, message: &Message<'_>) -> Tag {
         hex(self.tags.hash(message.bytes()))
     }
-
-    /// L: what would make us route the request elsewhere.
-    pub fn looped(&self, message: &Message<'_>, request: &Request<'_>) -> u64 {
-        let mut parts = Parts::new(self.loops);
-        parts.put(request.uri);
-        for route in message.all(HeaderName::Route) {
-            parts.put(route.value);
-        }
-        parts.put(request.from.tag.unwrap_or_default());
-        parts.put(request.call_id);
-        parts.put_fixed(request.cseq.number.to_le_bytes());
-        parts.hash()
-    }
 }
 
 /// A tag of ours, see [`Branches::to_tag`].
 pub type Tag = [u8; HASH_DIGITS];
-
-/// What is hashed, each part with its length, so that parts cannot run into each other. They are gathered: to hash one text
-/// takes half of what it takes to hash its parts one by one.
-struct Parts {
-    /// Has been given what was no longer gathered.
-    hash: SipHasher13,
-    is_given: bool,
-    text: ArrayVec<u8, 256>,
-}
-
-impl Parts {
-    #[inline]
-    fn new(hash: SipHasher13) -> Self {
-        Self { hash, is_given: false, text: ArrayVec::new() }
-    }
-
-    /// A message, and so a part, has at most 65,535 octets.
-    #[inline]
-    fn put(&mut self, part: &[u8]) {
-        self.put_fixed((part.len() as u16).to_le_bytes());
-        if self.text.try_extend_from_slice(part).is_err() {
-            self.give();
-            self.hash.write(part);
-        }
-    }
-
-    #[inline]
-    fn put_fixed<const N: usize>(&mut self, part: [u8; N]) {
-        if self.text.remaining_capacity() < N {
-            self.give();
-        }
-        self.text.put(&part);
-    }
-
-    #[cold]
-    fn give(&mut self) {
-        self.hash.write(&self.text);
-        self.is_given = true;
-        self.text.clear();
-    }
-
-    #[inline]
-    fn hash(mut self) -> u64 {
-        if !self.is_given {
-            return self.hash.hash(&self.text);
-        }
-        self.give();
-        self.hash.finish()
-    }
-}
 
 impl OwnBranch {
     /// Takes a branch apart; `None` where it is not shaped like one of ours.
@@ -270,10 +206,12 @@ mod tests {
         assert_eq!(OwnBranch::parse(&text), Some(branch));
         let message = Message::parse(INVITE.as_bytes(), &Limits::default()).unwrap();
         let via = message.vias().next().unwrap().unwrap();
-        assert!(branches().is_own(&branch, &via, b"id", 31));
-        assert!(!branches().is_own(&branch, &via, b"id", 32));
+        assert!(branches().is_own(&branch, &via, 31));
+        assert!(!branches().is_own(&branch, &via, 32));
         let elsewhere = OwnBranch { connection: None, ..branch };
-        assert!(!branches().is_own(&elsewhere, &via, b"id", 31));
+        assert!(!branches().is_own(&elsewhere, &via, 31));
+        let another = OwnBranch { looped: !branch.looped, ..branch };
+        assert!(!branches().is_own(&another, &via, 31));
         for bad in [&b"z9hG4bK"[..], b"z9hG4bK776asdhds", &text[..text.len() - 1], &text[1..]] {
             assert_eq!(OwnBranch::parse(bad), None);
         }

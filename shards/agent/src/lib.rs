@@ -3,7 +3,7 @@
 //! A packet meets these in order: it arrives on a [`Flow`], its Call-ID names the owner ([`ShardHash`]), its Request-URI may
 //! name a domain of ours ([`Domains`]), an agent reads
 //! the time as [`Now`] and puts its messages into an [`Outbox`]; an agent behind the proxy says which [`Way`] they take.
-//! What must come back to us unforged carries a seal ([`Seal`]); what is due later waits in a [`Wheel`]. Nothing here reads a clock, a socket or entropy.
+//! What must come back to us unforged carries a seal ([`Seal`]), or a hash where that is enough ([`PartsHash`]); what is due later waits in a [`Wheel`]. Nothing here reads a clock, a socket or entropy.
 
 mod counters;
 mod domains;
@@ -12,6 +12,7 @@ mod now;
 mod outbox;
 mod owner;
 mod pages;
+mod parts;
 mod seal;
 mod way;
 mod wheel;
@@ -22,6 +23,7 @@ pub use now::Now;
 pub use outbox::{Draft, Outbox, Outgoing, RingFull, Ticket};
 pub use owner::ShardHash;
 pub use pages::Pages;
+pub use parts::{Parts, PartsHash};
 pub use seal::{Seal, Secret, Veil};
 pub use way::{Agent, AppBranch, AppToken, PLACEHOLDER, Posted, Way};
 pub use wheel::Wheel;

@@ -1,8 +1,6 @@
 //! Keys of dialogs in tables (RFC 3261 §12: Call-ID, local tag, remote tag).
 
-use agent::Secret;
-use siphasher::sip::SipHasher13;
-use std::hash::Hasher;
+use agent::{PartsHash, Secret};
 
 /// What a table of dialogs is keyed by. Two dialogs may have the same key, so [`crate::Dialog::matches`] has the last word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,22 +10,21 @@ pub struct DialogKey(pub u64);
 /// dialogs at one slot.
 #[derive(Clone)]
 pub struct DialogHash {
-    keyed: SipHasher13,
+    keyed: PartsHash,
 }
 
 impl DialogHash {
     /// The hash of the cluster that shares `secret`.
     pub fn new(secret: &Secret) -> Self {
-        Self { keyed: SipHasher13::new_with_key(&secret.derive("dialog-hash")) }
+        Self { keyed: PartsHash::new(secret, "dialog-hash") }
     }
 
     /// The key of the dialog with that identifier. `remote_tag` is empty while none is known. The lengths count too.
     pub fn key(&self, call_id: &[u8], local_tag: &[u8], remote_tag: &[u8]) -> DialogKey {
-        let mut hasher = self.keyed;
+        let mut parts = self.keyed.begin();
         for part in [call_id, local_tag, remote_tag] {
-            hasher.write(part);
-            hasher.write_usize(part.len());
+            parts.put(part);
         }
-        DialogKey(hasher.finish())
+        DialogKey(parts.hash())
     }
 }

@@ -12,19 +12,13 @@ use crate::{
     refusal::{Challenged, Refusal},
     update::{Stop, Update, write_contact},
 };
-use agent::{Domains, Flow, Now, Outbox, Secret, Ticket, Wheel};
+use agent::{Domains, Flow, Now, Outbox, PartsHash, Secret, Ticket, Wheel};
 use bumpalo::{
     Bump,
     collections::{String as BumpString, Vec as BumpVec},
 };
 use sip::{HeaderName, Octets, StatusCode, Uri, write};
-use siphasher::sip::SipHasher13;
-use std::{
-    collections::VecDeque,
-    hash::{Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use store::{Account, Accounts, AorId, Binding, Bindings, Connection, Record, Source, journal};
 
 /// The option tags that a Require may name (RFC 3261 §8.2.2.3).
@@ -47,7 +41,7 @@ pub struct Registrar {
     auth: Authenticator,
     run: u32,
     /// For tags and for telling Call-IDs apart; outsiders choose what is hashed.
-    keyed: SipHasher13,
+    keyed: PartsHash,
     due: Wheel<AorId>,
     /// Whether the replay may have left addresses-of-record that no wheel knows.
     arming: bool,
@@ -110,7 +104,7 @@ impl Registrar {
             bindings,
             accounts,
             run,
-            keyed: SipHasher13::new_with_key(&secret.derive("to-tag")),
+            keyed: PartsHash::new(secret, "to-tag"),
             due: Wheel::new(now.unix_secs()),
             held: VecDeque::new(),
             spare: Vec::new(),
@@ -311,7 +305,9 @@ impl Registrar {
                 ticket = Some(out.persist(|octets| journal::frame(octets, journal::Kind::Record, record.octets())));
             },
         );
-        let call_id = self.keyed.hash(incoming.request.call_id);
+        let mut call_id = self.keyed.begin();
+        call_id.put(incoming.request.call_id);
+        let call_id = call_id.hash();
         match result {
             Ok(updated) => {
                 if let Some((aor, at)) = updated.arm {
@@ -460,9 +456,12 @@ impl Registrar {
     fn begin(&self, incoming: &Incoming<'_, '_>, status: StatusCode, reason: &str, out: &mut impl Octets) {
         let Incoming { flow, message, request } = incoming;
         // §8.2.7: whoever keeps no state gives the same tag to every retransmission.
-        let mut hasher = self.keyed;
-        (request.call_id, request.from.tag, request.via.branch, request.cseq.number).hash(&mut hasher);
-        let tag = sip::hex(hasher.finish());
+        let mut parts = self.keyed.begin();
+        parts.put(request.call_id);
+        parts.put(request.from.tag.unwrap_or_default());
+        parts.put(request.via.branch.unwrap_or_default());
+        parts.put_number(request.cseq.number.into());
+        let tag = sip::hex(parts.hash());
         write::begin_response_to(out, message, request, status, reason, &tag, flow.peer);
     }
 

@@ -66,7 +66,7 @@ impl<'b, L: Lanes> LineEnds<'b, L> {
             self.base = self.base.wrapping_add(STEP);
             let ends = match self.bytes.get(self.base..)?.first_chunk() {
                 Some(step) => self.lanes.ends(step),
-                None => last_ends(self.bytes, self.base),
+                None => last_ends(self.lanes, self.bytes, self.base),
             };
             // The LF of the line before may be the first octet of a step.
             self.starts = ends & !(ends << 1 | u64::from(line > self.base));
@@ -77,10 +77,14 @@ impl<'b, L: Lanes> LineEnds<'b, L> {
     }
 }
 
-/// [`Lanes::ends`] of less than a step.
-#[cold]
-fn last_ends(bytes: &[u8], base: usize) -> u64 {
-    bytes[base..].iter().rev().fold(0, |ends, &octet| ends << 1 | u64::from(octet < 0x0e))
+/// [`Lanes::ends`] of the octets from `base` on, which are less than a step.
+#[inline(always)]
+fn last_ends(lanes: impl Lanes, bytes: &[u8], base: usize) -> u64 {
+    match bytes.last_chunk() {
+        // Those that were looked at before are shifted out; `base` may be the end.
+        Some(step) => lanes.ends(step).checked_shr((base + STEP - bytes.len()) as u32).unwrap_or(0),
+        None => bytes[base..].iter().rev().fold(0, |ends, &octet| ends << 1 | u64::from(octet < 0x0e)),
+    }
 }
 
 /// Which octets of `bytes`, of the first [`STEP`], are neither letters nor digits nor `-` nor `.`.
