@@ -29,6 +29,7 @@ receive_buffer_bytes = 1_000_000
 send_buffer_bytes = 0x10_0000
 buffers = 4096
 buffer_bytes = 4096
+padding_bytes = 255
 steering = "off"
 
 [batching]

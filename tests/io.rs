@@ -2,11 +2,16 @@
 #![expect(clippy::disallowed_methods, reason = "a test plays the peers, with sockets and clocks of its own")]
 #![expect(clippy::unwrap_used, reason = "a failed setup is a failed test")]
 
+#[path = "common/own_network.rs"]
+mod own_network;
+
 use agent::{ConnectionId, Flow, ListenerId, Now, Outbox, Received, Ticket};
+use own_network::in_its_own_network;
 use ringswitch::io::{Core, Counters, Edge, JournalInlet, Listener, Running, Settings, StreamSettings, Waker, journal};
 use sip::{Transport, framing::FrameError};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 use std::time::{Duration, Instant};
@@ -86,7 +91,12 @@ fn datagrams_of_one_turn_arrive_whole_and_in_order_with_and_without_trains() {
         let far = Switch::start(Settings { trains, ..settings([udp("127.0.0.1:0")]) }, |_| Echo::default());
         let near = Settings { trains, ..settings([udp("127.0.0.1:0")]) };
         let (tell, told) = channel();
-        let near = Switch::start(near, |_| Scatter { parts: parts.clone(), to: far.addresses[0], tell: tell.clone() });
+        let near = Switch::start(near, |_| Scatter {
+            parts: parts.clone(),
+            to: far.addresses[0],
+            slack: None,
+            tell: tell.clone(),
+        });
         phone("127.0.0.1:0").send_to(b"go on", near.addresses[0]).unwrap();
         // The far one sends everything back: what it received came whole, as a train or not.
         for part in &parts {
@@ -108,14 +118,70 @@ fn the_cars_of_a_train_that_has_no_route_come_back_one_by_one() {
     let parts: Vec<Vec<u8>> = (0..20).map(|n| format!("number {n:02}").into_bytes()).collect();
     // No route leads there from a socket that is bound to the loopback.
     let to = "203.0.113.1:5060".parse().unwrap();
-    let edge =
-        Switch::start(settings([udp("127.0.0.1:0")]), |_| Scatter { parts: parts.clone(), to, tell: tell.clone() });
+    let edge = Switch::start(settings([udp("127.0.0.1:0")]), |_| Scatter {
+        parts: parts.clone(),
+        to,
+        slack: None,
+        tell: tell.clone(),
+    });
     phone("127.0.0.1:0").send_to(b"go on", edge.addresses[0]).unwrap();
     let mut returned: Vec<_> = parts.iter().map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
     returned.sort();
     assert_eq!(returned, parts);
     let count = edge.end();
     assert_eq!((count.undeliverable, count.sent_in_trains), (20, 20));
+}
+
+#[test]
+fn what_may_get_blanks_goes_as_one_and_is_otherwise_what_it_was() {
+    let parts: Vec<Vec<u8>> = (0..60).map(|n| format!("Via: {n:02}{}", "x".repeat(n * 7 % 31)).into_bytes()).collect();
+    for train_blanks in [32, 0] {
+        let far = Switch::start(settings([udp("127.0.0.1:0")]), |_| Echo::default());
+        let near = Settings { train_blanks, ..settings([udp("127.0.0.1:0")]) };
+        let (tell, told) = channel();
+        let (to, slack) = (far.addresses[0], Some(1));
+        let near = Switch::start(near, |_| Scatter { parts: parts.clone(), to, slack, tell: tell.clone() });
+        phone("127.0.0.1:0").send_to(b"go on", near.addresses[0]).unwrap();
+        let came: Vec<_> =
+            parts.iter().map(|_| String::from_utf8(told.recv_timeout(PATIENCE).unwrap()).unwrap()).collect();
+        for (came, part) in came.iter().zip(&parts) {
+            let (name, value) = came.split_once(':').unwrap();
+            assert_eq!(format!("{name}: {}", value.trim_start()).as_bytes(), part);
+        }
+        let longest = parts.iter().map(Vec::len).max().unwrap();
+        let count = near.end();
+        assert_eq!(came.iter().all(|came| came.len() == longest), train_blanks > 0);
+        assert_eq!(count.sent_in_trains == 60, train_blanks > 0, "{}", count.sent_in_trains);
+        far.end();
+    }
+}
+
+#[test]
+fn a_train_that_the_path_refuses_goes_car_by_car_and_is_not_tried_again() {
+    in_its_own_network("a_train_that_the_path_refuses_goes_car_by_car_and_is_not_tried_again", || {
+        // The kernel cuts a datagram that is longer than a frame in pieces, but not the cars of a train.
+        let up = Command::new("ip").args(["link", "set", "lo", "up", "mtu", "1000"]).status().unwrap();
+        assert!(up.success());
+        let parts: Vec<Vec<u8>> = (0..20).map(|n| format!("{n:04}").repeat(300).into_bytes()).collect();
+        let far = Switch::start(settings([udp("127.0.0.1:0")]), |_| Echo::default());
+        let (tell, told) = channel();
+        let (to, slack) = (far.addresses[0], None);
+        let near = Switch::start(settings([udp("127.0.0.1:0")]), |_| Scatter {
+            parts: parts.clone(),
+            to,
+            slack,
+            tell: tell.clone(),
+        });
+        for _ in 0..3 {
+            phone("127.0.0.1:0").send_to(b"go on", near.addresses[0]).unwrap();
+            let back: Vec<_> = parts.iter().map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+            assert!(back == parts, "each comes once, whole");
+        }
+        let count = near.end();
+        assert_eq!((count.sent, count.dropped_send, count.undeliverable), (60, 0, 0));
+        assert_eq!(count.sent_in_trains, 20, "only the first turn tries");
+        far.end();
+    });
 }
 
 #[test]
@@ -670,6 +736,7 @@ impl Core for Echo {
 struct Scatter {
     parts: Vec<Vec<u8>>,
     to: SocketAddr,
+    slack: Option<u32>,
     tell: Sender<Vec<u8>>,
 }
 
@@ -682,8 +749,9 @@ impl Core for Scatter {
             }
             for part in &self.parts {
                 let part: &[u8] = out.arena().alloc_slice_copy(part);
-                let (first, second) = part.split_at(3);
-                send(out, Flow { peer: self.to, ..message.flow }, &[first, second]);
+                let (first, second) = part.split_at(4);
+                let slices = out.arena().alloc_slice_copy(&[first, second]);
+                out.send_with_slack(Flow { peer: self.to, ..message.flow }, (slices, self.slack));
             }
         }
     }

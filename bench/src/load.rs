@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::{
     digest::Credentials,
-    message::{self, Arrival, DOMAIN, Method, Numbers, Template},
+    message::{self, Arrival, DOMAIN, Kind, Method, Numbers, Template},
     mmsg::{self, Inbox, Mailer},
     process::{Cpu, CpuPerMessage, Memory},
     sources::Sources,
@@ -42,8 +42,10 @@ pub enum Workload {
         /// The sink answers 200; complete when the answer arrives at the source.
         answered: bool,
     },
-    /// Such requests of several kinds and sizes, as [`message::MIX`] has them.
+    /// Such requests of several kinds and sizes.
     Mixed {
+        /// The kinds.
+        mix: &'static [Kind],
         /// As above.
         answered: bool,
     },
@@ -69,9 +71,9 @@ impl Workload {
             Self::Forward { method, .. } => Template::request(*method, &target)?,
             Self::Lookup { method, .. } => Template::request(*method, &format!("sip:user%%%%%%%@{DOMAIN}"))?,
             Self::Register { .. } => Template::register(DOMAIN, sink, ""),
-            Self::Mixed { .. } => {
-                let kinds = message::MIX.iter().map(|kind| Template::sized(kind.method, &target, kind.size));
-                return Ok((kinds.collect::<Result<_>>()?, mixed()));
+            Self::Mixed { mix, .. } => {
+                let kinds = mix.iter().map(|kind| Template::sized(kind.method, &target, kind.size));
+                return Ok((kinds.collect::<Result<_>>()?, mixed(mix)));
             }
         };
         Ok((vec![one], vec![0]))
@@ -79,7 +81,7 @@ impl Workload {
 
     fn completes_at_sink(&self) -> bool {
         match self {
-            Self::Forward { answered, .. } | Self::Mixed { answered } | Self::Lookup { answered, .. } => !answered,
+            Self::Forward { answered, .. } | Self::Mixed { answered, .. } | Self::Lookup { answered, .. } => !answered,
             Self::Register { .. } => false,
         }
     }
@@ -465,9 +467,9 @@ pub fn shuffled(count: u32) -> Vec<u32> {
     aors
 }
 
-/// A hundred places in [`message::MIX`], each kind as often as that says, in an order that is the same in every run.
-fn mixed() -> Vec<usize> {
-    let kinds = message::MIX.iter().enumerate();
+/// A hundred places in a mix, each kind as often as that says, in an order that is the same in every run.
+fn mixed(mix: &[Kind]) -> Vec<usize> {
+    let kinds = mix.iter().enumerate();
     let sorted: Vec<usize> = kinds.flat_map(|(at, kind)| std::iter::repeat_n(at, kind.percent)).collect();
     shuffled(sorted.len() as u32).into_iter().map(|place| sorted[place as usize]).collect()
 }
@@ -478,10 +480,13 @@ mod tests {
 
     #[test]
     fn a_mix_has_each_kind_as_often_as_it_says() {
-        let order = mixed();
-        for (at, kind) in message::MIX.iter().enumerate() {
-            assert_eq!(order.iter().filter(|&&place| place == at).count(), kind.percent);
+        for mix in [&message::MIX, &message::NEAR] {
+            let order = mixed(mix);
+            assert_eq!(order.len(), 100);
+            for (at, kind) in mix.iter().enumerate() {
+                assert_eq!(order.iter().filter(|&&place| place == at).count(), kind.percent);
+            }
+            assert!(!order.is_sorted());
         }
-        assert!(!order.is_sorted());
     }
 }

@@ -18,7 +18,7 @@ use bench::{
     digest::{Algorithm, Credentials},
     floor::{self, Way},
     load::{self, Load, Outcome, Workload},
-    message::Method,
+    message::{self, Kind, Method},
     mmsg,
     process::Cpu,
     rival::Kamailio,
@@ -82,6 +82,8 @@ enum Sizes {
     Fixed,
     /// OPTIONS and INVITEs from 462 to 1400 octets, in an order that is the same in every run.
     Mixed,
+    /// OPTIONS from 462 to 486 octets, as from phones whose names and numbers are of different lengths.
+    Near,
 }
 
 #[derive(Args)]
@@ -97,7 +99,7 @@ struct LoadArgs {
     /// The request that is forwarded.
     #[arg(long, value_enum, default_value = "options")]
     method: Method,
-    /// How large the forwarded requests are; mixed ones are of several methods, whatever --method says.
+    /// How large the forwarded requests are; where they differ, they are of the methods of their mix, whatever --method says.
     #[arg(long, value_enum, default_value = "fixed")]
     sizes: Sizes,
     /// The sink answers 200 through the server, and the latency is that of the round trip.
@@ -271,13 +273,19 @@ fn run_load(args: &LoadArgs) -> Result<()> {
         mmsg::pin(core)?;
     }
     ensure!(args.aors > 0, "--aors is at least 1");
-    let is_mixed = args.sizes == Sizes::Mixed;
-    ensure!(!is_mixed || matches!(args.work, Work::Forward), "only what is forwarded can have mixed sizes");
+    let mix: Option<&[Kind]> = match args.sizes {
+        Sizes::Fixed => None,
+        Sizes::Mixed => Some(&message::MIX),
+        Sizes::Near => Some(&message::NEAR),
+    };
+    ensure!(mix.is_none() || matches!(args.work, Work::Forward), "only what is forwarded can have mixed sizes");
     let (method, answered) = (args.method, args.answered);
     let password = args.password.clone();
     let workload = match args.work {
-        Work::Forward if is_mixed => Workload::Mixed { answered },
-        Work::Forward => Workload::Forward { method, answered },
+        Work::Forward => match mix {
+            Some(mix) => Workload::Mixed { mix, answered },
+            None => Workload::Forward { method, answered },
+        },
         Work::Lookup => Workload::Lookup { method, answered },
         Work::RegisterNew | Work::RegisterRefresh => Workload::Register { credentials: None },
         Work::RegisterDigest => {
@@ -399,7 +407,7 @@ fn run_quick(args: &QuickArgs) -> Result<()> {
         for (name, workload) in [
             ("options", Workload::Forward { method: Method::Options, answered }),
             ("invite", Workload::Forward { method: Method::Invite, answered }),
-            ("mixed", Workload::Mixed { answered }),
+            ("mixed", Workload::Mixed { mix: &message::MIX, answered }),
         ] {
             let load = Load {
                 server: SocketAddrV4::new(Ipv4Addr::LOCALHOST, place.listen),

@@ -66,6 +66,15 @@ pub const MIX: [Kind; 5] = [
     Kind { method: Method::Invite, size: 1400, percent: 10 },
 ];
 
+/// Keep-alives of many phones: one request, whose names and numbers are of different lengths.
+pub const NEAR: [Kind; 5] = [
+    Kind { method: Method::Options, size: 462, percent: 20 },
+    Kind { method: Method::Options, size: 467, percent: 20 },
+    Kind { method: Method::Options, size: 473, percent: 20 },
+    Kind { method: Method::Options, size: 478, percent: 20 },
+    Kind { method: Method::Options, size: 486, percent: 20 },
+];
+
 /// What the digits of one message say.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbers {

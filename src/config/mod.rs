@@ -265,6 +265,8 @@ pub struct Udp {
     pub buffer_bytes: u32,
     /// Whether datagrams of one peer are sent and received as one where they can be (UDP GSO and GRO).
     pub offload: bool,
+    /// Blanks in our Via that make a forwarded request as long as others for its peer, so that they are sent as one.
+    pub padding_bytes: u8,
     /// Whether the kernel puts each datagram into the socket of the shard that owns it.
     pub steering: Steering,
 }
@@ -288,6 +290,7 @@ impl Default for Udp {
             buffers: 1024,
             buffer_bytes: 65_535,
             offload: true,
+            padding_bytes: 32,
             steering: Steering::Auto,
         }
     }

@@ -269,6 +269,7 @@ fn udp(section: &mut Section<'_>, udp: &mut Udp) {
     section.power_of_two("buffers", 16..=32_768, &mut udp.buffers);
     section.number("buffer_bytes", 2_048..=65_535, &mut udp.buffer_bytes);
     section.flag("offload", &mut udp.offload);
+    section.number("padding_bytes", 0..=255, &mut udp.padding_bytes);
     section.choice("steering", &[("auto", Steering::Auto), ("off", Steering::Off)], &mut udp.steering);
 }
 

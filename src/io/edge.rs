@@ -160,6 +160,7 @@ impl Edge {
                 waker,
                 batch_window: settings.batch_window,
                 trains: settings.trains,
+                train_blanks: settings.train_blanks,
                 drain: settings.drain,
                 started,
                 stop: stop.clone(),

@@ -39,6 +39,8 @@ pub struct Settings {
     pub batch_window: Duration,
     /// Whether datagrams of one peer are sent and received as one where they can be (UDP GSO and GRO).
     pub trains: bool,
+    /// Blanks that a forwarded request gets at most, so that it is as long as others for its peer and goes with them.
+    pub train_blanks: u8,
     /// Messages that the ring from one shard to another holds.
     pub mesh_messages: u32,
     /// How long a drain may take.
@@ -89,6 +91,7 @@ impl Default for Settings {
             // 15,000 the window stays shut by itself.
             batch_window: Duration::from_micros(200),
             trains: true,
+            train_blanks: 32,
             mesh_messages: 1024,
             drain: Duration::from_secs(4),
             streams: StreamSettings::default(),

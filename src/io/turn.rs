@@ -11,6 +11,7 @@ use super::ring::{Completion, Op, Ring, Submissions, Wait};
 use super::share;
 use super::stats::{Counters, EdgeStats};
 use super::tcp::{Arrivals, Directory, Place, Returned, Streams};
+use super::trains::Trains;
 use super::udp::Datagrams;
 use super::waker::Waker;
 use super::window::Window;
@@ -96,6 +97,7 @@ pub(crate) struct Parts {
     pub(crate) waker: Arc<Waker>,
     pub(crate) batch_window: Duration,
     pub(crate) trains: bool,
+    pub(crate) train_blanks: u8,
     pub(crate) drain: Duration,
     pub(crate) started: Instant,
     pub(crate) stop: Arc<Stop>,
@@ -133,7 +135,7 @@ impl<C: Core> Shard<C> {
     pub(crate) fn new(mut ring: Ring, parts: Parts, core: C) -> io::Result<Self> {
         let window = if ring.waits_for_batches() { parts.batch_window } else { Duration::ZERO };
         let (_, mut submissions) = ring.split();
-        let mut datagrams = Datagrams::new(&parts.listeners, parts.trains);
+        let mut datagrams = Datagrams::new(&parts.listeners, Trains::new(parts.trains, parts.train_blanks));
         let streams = Streams::new(parts.number, parts.listeners.clone(), parts.directory.clone());
         datagrams.listen(&mut submissions)?;
         streams.listen(&mut submissions)?;
@@ -250,7 +252,7 @@ impl<C: Core> Shard<C> {
             match errand {
                 Errand::Handle(_) => {}
                 Errand::Send(flow) => {
-                    let message = Outgoing { flow, slices: &[octets] };
+                    let message = Outgoing { flow, slices: &[octets], slack: None };
                     send_on_stream(&mut ring, streams, &mut parts.outward, &message, now.monotonic, count)?;
                 }
                 Errand::Alias(connection, address) => streams.alias(connection, address),

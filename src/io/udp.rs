@@ -1,6 +1,7 @@
 //! Datagrams (RFC 3261 §18): multishot receives into provided buffers, and sends that all run in one enter.
 //!
-//! The slices of a message are put together before it is sent: to copy them takes less than to have the kernel gather them.
+//! The slices of a message, and the blanks that make it as long as others of its train, are put together before it is sent: to
+//! copy them takes less than to have the kernel gather them.
 //! Nothing is allocated per message.
 
 use super::ring::{Completion, DATAGRAMS, Op, SUBMISSIONS, Submissions, Wait, cancel};
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 const STAGED: usize = 1 << 20;
 /// Octets of the longest datagram, and some.
 const LONGEST: usize = 65_535;
+static BLANKS: [u8; u8::MAX as usize] = [b' '; _];
 
 /// The datagram side of one shard.
 pub(crate) struct Datagrams {
@@ -46,9 +48,8 @@ struct SendTable {
 }
 
 impl Datagrams {
-    /// `listeners` are all listeners as numbered, with their addresses. With `trains`, datagrams that belong together are sent as
-    /// one. What was received as one is always taken apart.
-    pub(crate) fn new(listeners: &[Option<(Transport, SocketAddr)>], trains: bool) -> Self {
+    /// `listeners` are all listeners as numbered, with their addresses. What was received as a train is always taken apart.
+    pub(crate) fn new(listeners: &[Option<(Transport, SocketAddr)>], trains: Trains) -> Self {
         let of_datagrams = |&(transport, address): &_| (transport == Transport::Udp).then_some(address);
         let listeners = listeners.iter().map(|listener| listener.as_ref().and_then(of_datagrams)).collect();
         let mut wanted = Box::new(empty_header());
@@ -62,7 +63,7 @@ impl Datagrams {
             staged: Vec::with_capacity(STAGED),
             used: 0,
         };
-        Self { listeners, wanted, sends, trains: Trains::new(trains), unsent: Vec::new(), receives: 0, stopping: false }
+        Self { listeners, wanted, sends, trains, unsent: Vec::new(), receives: 0, stopping: false }
     }
 
     /// Starts to receive on every listener.
@@ -169,7 +170,8 @@ impl Datagrams {
         for (number, &train) in (0u32..).zip(self.trains.all()) {
             let op = Op::SendDatagram { index: number };
             count.sent_in_trains += if train.cars > 1 { train.cars.into() } else { 0 };
-            self.sends.push(ring, train, self.trains.cars(train).map(|car| &outgoing[car as usize]), op)?;
+            let cars = self.trains.cars(train).map(|car| &outgoing[car as usize]);
+            self.sends.push(ring, train, cars.map(|car| (car, self.trains.blanks(train, car))), op)?;
         }
         ring.enter(if failed.is_empty() { wait } else { Wait::No }, completions, &mut self.unsent)?;
         self.sends.clear();
@@ -196,7 +198,12 @@ impl Datagrams {
                 let message = &outgoing[car as usize];
                 match (is_refused, error.raw_os_error()) {
                     (false, Some(errno)) => failed.push((car, io::Error::from_raw_os_error(errno))),
-                    _ => self.sends.push(ring, Train::of(car, message), [message], Op::SendDatagram { index: car })?,
+                    _ => self.sends.push(
+                        ring,
+                        Train::of(car, message),
+                        [(message, 0)],
+                        Op::SendDatagram { index: car },
+                    )?,
                 }
             }
             refused.extend(is_refused.then_some((train, error)));
@@ -220,12 +227,12 @@ impl SendTable {
         self.used < self.names.len() && self.staged.len() + train.octets as usize <= STAGED
     }
 
-    /// Queues the send of a train of `messages`.
+    /// Queues the send of a train, whose cars get so many blanks each.
     fn push<'o>(
         &mut self,
         ring: &mut Submissions<'_>,
         train: Train,
-        messages: impl IntoIterator<Item = &'o Outgoing<'o>>,
+        cars: impl IntoIterator<Item = (&'o Outgoing<'o>, u32)>,
         op: Op,
     ) -> io::Result<()> {
         if !self.has_room(train) {
@@ -233,16 +240,14 @@ impl SendTable {
             self.clear();
         }
         let start = self.staged.len();
-        let mut slices = messages.into_iter().flat_map(|message| message.slices);
-        let (first, second) = (slices.next(), slices.next());
-        let octets: &[u8] = match (first, second) {
-            (None, _) => &[],
-            (Some(only), None) => only,
-            (Some(first), Some(second)) => {
-                [first, second].into_iter().chain(slices).for_each(|slice| self.staged.extend_from_slice(slice));
-                &self.staged[start..]
+        let mut whole = None;
+        for (message, blanks) in cars {
+            match (message.slices, train.cars) {
+                ([only], 1) => whole = Some(*only),
+                _ => self.stage(message, blanks),
             }
-        };
+        }
+        let octets = whole.unwrap_or(&self.staged[start..]);
         let name = &mut self.names[self.used];
         let name_octets = name.write(train.peer);
         let (socket, flags) = (types::Fixed(train.listener.0.into()), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
@@ -268,6 +273,15 @@ impl SendTable {
         // at those of a message. They outlive the enter of the caller's or the submit above: MSG_DONTWAIT makes a send run inline
         // or fail there. When an enter fails, the shard ends, and what a message borrows from outlives its ring.
         unsafe { ring.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(op.user_data())) }
+    }
+
+    /// Puts a message together.
+    fn stage(&mut self, message: &Outgoing<'_>, blanks: u32) {
+        let slack = message.slack.map_or(0, |slack| slack as usize);
+        let (before, behind) = message.slices.split_at(slack);
+        before.iter().for_each(|slice| self.staged.extend_from_slice(slice));
+        self.staged.extend_from_slice(&BLANKS[..blanks as usize]);
+        behind.iter().for_each(|slice| self.staged.extend_from_slice(slice));
     }
 
     fn clear(&mut self) {

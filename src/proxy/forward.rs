@@ -50,10 +50,7 @@ impl Proxy {
         let mut edit = Edit::new(message, out.arena());
         let mut lines = out.draft();
         // Step 8.
-        let sent_by = settings.listeners.sent_by(hop.flow.listener, hop.flow.peer.ip());
-        for part in ["Via: SIP/2.0/", hop.flow.transport.token(), " ", sent_by, ";branch="] {
-            lines.put(part.as_bytes());
-        }
+        lines.put(settings.listeners.via(hop.flow.listener, hop.flow.peer.ip()).as_bytes());
         settings.keys.branches.compute(message, request, &received.flow).write(&mut lines);
         lines.put(b"\r\n");
         // Step 4.
@@ -65,7 +62,7 @@ impl Proxy {
             write::header(&mut lines, HeaderName::Route, hop.path);
         }
         routed.apply(message, hop.uri, &mut edit, &mut lines)?;
-        edit.push_lines(lines.into_bump_slice());
+        edit.push_via(lines.into_bump_slice());
         match hop.is_server {
             true => strip_ours(message, &mut edit),
             false => strip(settings, message, &mut edit),
@@ -76,7 +73,7 @@ impl Proxy {
         if !is_inward(&received.flow) {
             edit.mark_received(&request.via, received.flow.peer);
         }
-        out.send(hop.flow, edit.finish());
+        out.send_with_slack(hop.flow, edit.finish_with_slack());
         self.counters.forwarded_requests += 1;
         Ok(())
     }

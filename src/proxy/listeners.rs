@@ -34,7 +34,18 @@ pub struct Listeners {
 struct Named {
     listener: Listener,
     /// What sent-by says to peers of each interface's network; the first one to everybody else.
-    names: Vec<(Interface, Box<str>)>,
+    names: Vec<Name>,
+}
+
+/// A name of a listener.
+#[derive(Clone, Debug)]
+struct Name {
+    /// To whom it is told.
+    interface: Interface,
+    /// `host[:port]`.
+    sent_by: Box<str>,
+    /// Our Via with it, see [`Listeners::via`].
+    via: Box<str>,
 }
 
 impl Listeners {
@@ -43,24 +54,24 @@ impl Listeners {
     pub fn new(listeners: Vec<Listener>, interfaces: &[Interface]) -> Self {
         let name = |listener: Listener| {
             let bound = listener.address;
-            let name_of = |ip: IpAddr| -> Box<str> {
-                match &listener.advertise {
+            let name_at = |interface: Interface| {
+                let sent_by: Box<str> = match &listener.advertise {
                     Some((host, Some(port))) => format!("{host}:{port}").into(),
                     Some((host, None)) => host.clone(),
-                    None => SocketAddr::new(ip, bound.port()).to_string().into(),
-                }
+                    None => SocketAddr::new(interface.address, bound.port()).to_string().into(),
+                };
+                let via = format!("Via: SIP/2.0/{} {sent_by};branch=", listener.transport.token()).into();
+                Name { interface, sent_by, via }
             };
-            let own = Interface { address: bound.ip(), prefix: 0 };
             let mut names: Vec<_> = match bound.ip().is_unspecified() {
-                true => interfaces
-                    .iter()
-                    .filter(|i| i.address.is_ipv4() == bound.is_ipv4())
-                    .map(|&i| (i, name_of(i.address)))
-                    .collect(),
+                true => {
+                    let of_family = interfaces.iter().filter(|i| i.address.is_ipv4() == bound.is_ipv4());
+                    of_family.copied().map(name_at).collect()
+                }
                 false => Vec::new(),
             };
             if names.is_empty() {
-                names.push((own, name_of(bound.ip())));
+                names.push(name_at(Interface { address: bound.ip(), prefix: 0 }));
             }
             Named { listener, names }
         };
@@ -75,7 +86,7 @@ impl Listeners {
                 let ip = Host::new(host.as_bytes())?.ip()?;
                 Some(SocketAddr::new(ip, port.unwrap_or(n.listener.transport.default_port())))
             });
-            n.names.iter().map(move |(i, _)| SocketAddr::new(i.address, bound)).chain(advertised)
+            n.names.iter().map(move |name| SocketAddr::new(name.interface.address, bound)).chain(advertised)
         })
     }
 
@@ -86,9 +97,21 @@ impl Listeners {
 
     /// `host:port` of a listener as `peer` knows it: that of the interface in the peer's own network, else the first.
     pub fn sent_by(&self, id: ListenerId, peer: IpAddr) -> &str {
+        &self.name(id, peer).sent_by
+    }
+
+    /// The line of our Via towards `peer`, up to its branch.
+    pub fn via(&self, id: ListenerId, peer: IpAddr) -> &str {
+        &self.name(id, peer).via
+    }
+
+    fn name(&self, id: ListenerId, peer: IpAddr) -> &Name {
         let names = &self.all[usize::from(id.0)].names;
-        let near = names.iter().filter(|(i, _)| in_network(peer, i)).max_by_key(|(i, _)| i.prefix);
-        &near.unwrap_or(&names[0]).1
+        if let [only] = &names[..] {
+            return only;
+        }
+        let near = names.iter().filter(|name| in_network(peer, &name.interface));
+        near.max_by_key(|name| name.interface.prefix).unwrap_or(&names[0])
     }
 
     /// Whether a Via's sent-by or a route's host names us.
@@ -98,7 +121,8 @@ impl Listeners {
             let advertised = n.listener.advertise.as_ref().is_some_and(|(name, p)| {
                 p.unwrap_or(n.listener.transport.default_port()) == port && is_same_host(host, name)
             });
-            let reached = bound == port && host.ip().is_some_and(|ip| n.names.iter().any(|(i, _)| i.address == ip));
+            let reached =
+                bound == port && host.ip().is_some_and(|ip| n.names.iter().any(|name| name.interface.address == ip));
             advertised || reached
         })
     }
@@ -149,6 +173,9 @@ mod tests {
         let l = listeners();
         let sent_by = |id, peer: &str| l.sent_by(ListenerId(id), peer.parse().unwrap()).to_owned();
         assert_eq!(sent_by(0, "10.5.5.5"), "10.0.0.1:5060");
+        let via = |id, peer: &str| l.via(ListenerId(id), peer.parse().unwrap()).to_owned();
+        assert_eq!(via(0, "10.5.5.5"), "Via: SIP/2.0/UDP 10.0.0.1:5060;branch=");
+        assert_eq!(via(1, "10.5.5.5"), "Via: SIP/2.0/TCP sip.example.com;branch=");
         assert_eq!(sent_by(0, "127.0.0.9"), "127.0.0.1:5060");
         assert_eq!(sent_by(0, "203.0.113.9"), "192.0.2.1:5060");
         assert_eq!(sent_by(1, "10.5.5.5"), "sip.example.com");

@@ -39,6 +39,7 @@ pub(crate) fn edge_settings(config: &Config) -> io::Settings {
         send_octets: config.udp.send_buffer_bytes as usize,
         batch_window: Duration::from_micros(config.batching.window_usecs.into()),
         trains: config.udp.offload,
+        train_blanks: config.udp.padding_bytes,
         mesh_messages: config.mesh.slots,
         drain: DRAIN,
         streams: io::StreamSettings {

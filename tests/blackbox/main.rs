@@ -16,6 +16,8 @@ mod kill;
 mod lifecycle;
 mod nat;
 mod overload;
+#[path = "../common/own_network.rs"]
+mod own_network;
 mod phone;
 mod registrar;
 mod relay;

@@ -16,6 +16,9 @@ pub struct Outgoing<'t> {
     pub flow: Flow,
     /// The octets.
     pub slices: &'t [&'t [u8]],
+    /// The slice before which blanks may be put, so that the message gets as long as others (RFC 3261 §7.3.1: there may be
+    /// any number of them behind a header's colon). None where it is sent as it is.
+    pub slack: Option<u32>,
 }
 
 impl Outgoing<'_> {
@@ -77,7 +80,12 @@ impl<'t> Outbox<'t> {
 
     /// Sends `slices` on `flow`.
     pub fn send(&mut self, flow: Flow, slices: &'t [&'t [u8]]) {
-        self.outgoing.push(Outgoing { flow, slices });
+        self.outgoing.push(Outgoing { flow, slices, slack: None });
+    }
+
+    /// Sends a message that may be made longer: by blanks before the slice of number `slack`, if there is one.
+    pub fn send_with_slack(&mut self, flow: Flow, (slices, slack): (&'t [&'t [u8]], Option<u32>)) {
+        self.outgoing.push(Outgoing { flow, slices, slack });
     }
 
     /// Sends a message of our own on `flow`.

@@ -126,7 +126,8 @@ fn last_word(part: &[u8]) -> u64 {
     }
     if let (Some(low), Some(high)) = (part.first_chunk(), part.last_chunk()) {
         // What both have is the same.
-        return u64::from(u32::from_le_bytes(*low)) | u64::from(u32::from_le_bytes(*high)) << (8 * (len - size_of::<u32>()));
+        return u64::from(u32::from_le_bytes(*low))
+            | u64::from(u32::from_le_bytes(*high)) << (8 * (len - size_of::<u32>()));
     }
     part.iter().rev().fold(0, |word, &octet| word << 8 | u64::from(octet))
 }

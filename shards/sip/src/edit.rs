@@ -23,6 +23,8 @@ struct Splice<'b> {
     at: usize,
     remove: usize,
     insert: &'b [u8],
+    /// The octets of what is put in behind which blanks may be put; 0 for none.
+    before_slack: u8,
 }
 
 impl<'m, 'b> Edit<'m, 'b> {
@@ -32,6 +34,11 @@ impl<'m, 'b> Edit<'m, 'b> {
     }
 
     fn splice(&mut self, at: usize, remove: usize, insert: &'b [u8]) {
+        self.put(Splice { at, remove, insert, before_slack: 0 });
+    }
+
+    fn put(&mut self, splice: Splice<'b>) {
+        let at = splice.at;
         // What is put in at an offset stands before what is taken away there.
         let is_before = |s: &Splice<'_>| s.at < at || (s.at == at && s.remove == 0);
         let place = self.splices.iter().rposition(is_before).map_or(0, |i| i + 1);
@@ -39,7 +46,7 @@ impl<'m, 'b> Edit<'m, 'b> {
             place == 0 || self.splices[place - 1].at + self.splices[place - 1].remove <= at,
             "two edits of the same octets"
         );
-        self.splices.insert(place, Splice { at, remove, insert });
+        self.splices.insert(place, splice);
     }
 
     /// Where `part`, a slice of the message, begins in it.
@@ -63,6 +70,13 @@ impl<'m, 'b> Edit<'m, 'b> {
     /// Puts whole header lines before all others: what is pushed (Via, Record-Route, Route) stands first this way.
     pub fn push_lines(&mut self, lines: &'b [u8]) {
         self.splice(self.message.headers_start(), 0, lines);
+    }
+
+    /// The same for lines of which the first is our Via. Behind its colon there may be any number of blanks (§7.3.1), and
+    /// [`Self::finish_with_slack`] tells where that is.
+    pub fn push_via(&mut self, lines: &'b [u8]) {
+        debug_assert!(lines.starts_with(b"Via:"));
+        self.put(Splice { at: self.message.headers_start(), remove: 0, insert: lines, before_slack: 4 });
     }
 
     /// Puts whole header lines behind all others.
@@ -116,22 +130,33 @@ impl<'m, 'b> Edit<'m, 'b> {
 
     /// The edited message as slices.
     pub fn finish(self) -> &'b [&'b [u8]] {
+        self.finish_with_slack().0
+    }
+
+    /// The edited message as slices, and the slice before which blanks may be put.
+    pub fn finish_with_slack(self) -> (&'b [&'b [u8]], Option<u32>) {
         let bytes = self.message.bytes();
-        let mut slices = BumpVec::with_capacity_in(2 * self.splices.len() + 1, self.arena);
+        let mut slack = None;
+        let mut slices = BumpVec::with_capacity_in(2 * self.splices.len() + 2, self.arena);
         let mut at = 0;
         for splice in &self.splices {
             if splice.at > at {
                 slices.push(&bytes[at..splice.at]);
             }
-            if !splice.insert.is_empty() {
-                slices.push(splice.insert);
+            let (before, insert) = splice.insert.split_at(splice.before_slack.into());
+            if !before.is_empty() {
+                slices.push(before);
+                slack = Some(slices.len() as u32);
+            }
+            if !insert.is_empty() {
+                slices.push(insert);
             }
             at = splice.at + splice.remove;
         }
         if at < bytes.len() {
             slices.push(&bytes[at..]);
         }
-        slices.into_bump_slice()
+        (slices.into_bump_slice(), slack)
     }
 }
 
@@ -164,6 +189,20 @@ mod tests {
         let slices = edit.finish();
         assert_eq!(slices.len(), 3);
         assert!(std::ptr::eq(slices[2], &INVITE.as_bytes()[slices[0].len()..]));
+    }
+
+    #[test]
+    fn blanks_may_stand_behind_the_colon_of_our_via() {
+        let arena = Bump::new();
+        let message = Message::parse(INVITE.as_bytes(), &Limits::default()).unwrap();
+        let mut edit = Edit::new(&message, &arena);
+        edit.set_request_uri(b"sip:other");
+        edit.push_via(b"Via: x\r\nRoute: y\r\n");
+        let (slices, slack) = edit.finish_with_slack();
+        let (before, behind) = slices.split_at(slack.unwrap() as usize);
+        assert_eq!(before.concat(), b"INVITE sip:other SIP/2.0\r\nVia:");
+        assert!(behind.concat().starts_with(b" x\r\nRoute: y\r\nVia: SIP/2.0/UDP"));
+        assert_eq!(Edit::new(&message, &arena).finish_with_slack().1, None);
     }
 
     #[test]

@@ -27,8 +27,11 @@ pub struct Message<'b> {
     fields: ArrayVec<Field, { Limits::MAX_HEADERS }>,
     /// Of each name that is known the first line's place in `fields`, or [`ABSENT`].
     first: [u8; HeaderName::Other as usize],
+    /// The known names that have more lines than one: a bit for each, by its number.
+    repeated: u64,
 }
 
+const _: () = assert!(HeaderName::Other as u32 <= u64::BITS);
 const ABSENT: u8 = u8::MAX;
 const _: () = assert!(Limits::MAX_HEADERS <= ABSENT as usize);
 
@@ -137,6 +140,7 @@ impl<'b> Message<'b> {
             body: 0,
             fields: ArrayVec::new(),
             first: [ABSENT; _],
+            repeated: 0,
         }
     }
 
@@ -267,6 +271,8 @@ impl<'b> Message<'b> {
                     *first = place as u8;
                 } else if name.stands_once() {
                     break;
+                } else {
+                    self.repeated |= 1 << name as u32;
                 }
             }
             self.fields.push(Field { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 });
@@ -294,6 +300,8 @@ impl<'b> Message<'b> {
                 *first = self.fields.len() as u8;
             } else if name.stands_once() {
                 return Err(Error::Duplicate(name));
+            } else {
+                self.repeated |= 1 << name as u32;
             }
         }
         let field = Field { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 };
@@ -367,8 +375,14 @@ impl<'b> Message<'b> {
     /// Every header line of that name, in order.
     #[inline]
     pub fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = Header<'b>> + '_ {
-        let first = self.first.get(name as usize).map_or(0, |&first| usize::from(first).min(self.fields.len()));
-        self.fields[first..].iter().filter(move |f| f.name == name).map(|f| self.header(f))
+        let from = match self.first.get(name as usize) {
+            Some(&ABSENT) => &[],
+            // Most stand once, and what is behind them need not be looked at.
+            Some(&first) if self.repeated & 1 << name as u32 == 0 => &self.fields[usize::from(first)..][..1],
+            Some(&first) => &self.fields[usize::from(first)..],
+            None => &self.fields[..],
+        };
+        from.iter().filter(move |f| f.name == name).map(|f| self.header(f))
     }
 
     /// The first value of that name, without white space around it.

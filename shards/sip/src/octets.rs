@@ -35,21 +35,13 @@ pub trait Octets {
     {
         match ip {
             IpAddr::V4(v4) => {
-                // Each octet with a dot behind it.
                 let mut text = [0; 16];
                 let mut end = 0;
                 for octet in v4.octets() {
-                    if octet > 99 {
-                        text[end] = b'0' + octet / 100;
-                        end += 1;
-                    }
-                    if octet > 9 {
-                        text[end] = b'0' + octet / 10 % 10;
-                        end += 1;
-                    }
-                    text[end] = b'0' + octet % 10;
-                    text[end + 1] = b'.';
-                    end += 2;
+                    let (digits, len) = OCTETS[usize::from(octet)];
+                    // The dot, and what is behind a shorter one, are overwritten by the next.
+                    text[end..end + 4].copy_from_slice(&digits);
+                    end += usize::from(len);
                 }
                 self.put(&text[..end - 1]);
             }
@@ -73,6 +65,30 @@ pub trait Octets {
         write!(Sink(self), "{what}").expect("a sink that only grows takes everything");
     }
 }
+
+/// Each octet in decimal with a dot behind it, and how long that is.
+static OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut n = 0;
+    while n < 256 {
+        let digits = [b'0' + (n / 100) as u8, b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
+        let zeros = if n > 99 {
+            0
+        } else if n > 9 {
+            1
+        } else {
+            2
+        };
+        let mut at = zeros;
+        while at < 3 {
+            octets[n].0[at - zeros] = digits[at];
+            at += 1;
+        }
+        octets[n].1 = (4 - zeros) as u8;
+        n += 1;
+    }
+    octets
+};
 
 /// A number in 16 hexadecimal digits, in lower case.
 #[inline]

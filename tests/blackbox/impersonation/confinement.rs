@@ -1,6 +1,7 @@
 //! Who may do what: one small process sends, can do nothing else, and believes nobody; all others have no capability.
 
-use super::{A_WHILE, Family, Network, ON, PACKET, home, in_its_own_network, join, start};
+use super::{A_WHILE, Family, Network, ON, PACKET, home, join, start};
+use crate::own_network::in_its_own_network;
 use crate::rig::{PATIENCE, Switch, wait_until};
 use callback::{End, Event, Impersonation, Media, Order, Outcome, Refusal};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};

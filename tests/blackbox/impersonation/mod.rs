@@ -7,12 +7,13 @@ mod gateway;
 mod network;
 
 use crate::{
+    own_network::in_its_own_network,
     phone::{Phone, Request, status},
     rig::{Home, Switch, wait_until},
 };
 use capture::Capture;
 use gateway::Media;
-use network::{Family, Network, in_its_own_network};
+use network::{Family, Network};
 use std::{net::SocketAddr, thread::sleep, time::Duration};
 
 /// After that long no packet is on its way any longer.
