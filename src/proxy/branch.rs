@@ -1,8 +1,8 @@
 //! Our Via branch (RFC 3261 §16.6 step 8, §16.11): computed, never drawn.
 //!
 //! `z9hG4bK` T L F, all in lower-case hexadecimal:
-//! - T, 16 digits, names the transaction: a keyed hash over the Via below ours (its branch and sent-by), CSeq number, L
-//!   and F. A retransmission, the CANCEL and the ACK for a non-2xx repeat all of these (§9.1, §17.1.1.3), so they
+//! - T, 16 digits, names the transaction: a keyed hash over the Via below ours (its branch and sent-by), Call-ID, CSeq
+//!   number and F. A retransmission, the CANCEL and the ACK for a non-2xx repeat all of these (§9.1, §17.1.1.3), so they
 //!   get the INVITE's branch. A response brings them back, so T is checked before it is forwarded: nobody can push a
 //!   response through us that answers nothing.
 //! - L, 16 digits, detects loops: a keyed hash over what routing looks at (Request-URI, Route, From tag, Call-ID, CSeq
@@ -55,18 +55,18 @@ impl Branches {
     pub fn compute(&self, message: &Message<'_>, request: &Request<'_>, flow: &Flow) -> OwnBranch {
         let looped = self.looped(message, request);
         let mut branch = OwnBranch { transaction: 0, looped, listener: flow.listener, connection: flow.connection };
-        branch.transaction = self.transaction(&branch, &request.via, request.cseq.number);
+        branch.transaction = self.transaction(&branch, &request.via, request.call_id, request.cseq.number);
         branch
     }
 
     /// Whether `branch`, from the topmost Via of a response, is one that we gave to the request with `below` on top.
-    pub fn is_own(&self, branch: &OwnBranch, below: &Via<'_>, cseq: u32) -> bool {
-        self.transaction(branch, below, cseq) == branch.transaction
+    pub fn is_own(&self, branch: &OwnBranch, below: &Via<'_>, call_id: &[u8], cseq: u32) -> bool {
+        self.transaction(branch, below, call_id, cseq) == branch.transaction
     }
 
-    /// T of the branch that has the rest of `branch`.
-    fn transaction(&self, branch: &OwnBranch, below: &Via<'_>, cseq: u32) -> u64 {
-        let OwnBranch { looped, listener, connection, .. } = *branch;
+    /// T of the branch that has the F of `branch`.
+    fn transaction(&self, branch: &OwnBranch, below: &Via<'_>, call_id: &[u8], cseq: u32) -> u64 {
+        let OwnBranch { listener, connection, .. } = *branch;
         let mut parts = self.transactions.begin();
         parts.put(below.branch.unwrap_or_default());
         // Of sent-by the host's text: it is part of the Via's value, which the response gives back unchanged.
@@ -75,9 +75,9 @@ impl Branches {
             sip::Host::V4(v4) => parts.put(&v4.octets()),
             sip::Host::V6(v6) => parts.put(&v6.octets()),
         }
+        parts.put(call_id);
         let numbers = u64::from(below.port_or_default()) << 48 | u64::from(listener.0) << 32 | u64::from(cseq);
         parts.put_number(numbers);
-        parts.put_number(looped);
         if let Some(c) = connection {
             parts.put_number(u64::from(c.shard) << 32 | u64::from(c.slot));
             parts.put_number(c.generation.into());
@@ -206,12 +206,11 @@ mod tests {
         assert_eq!(OwnBranch::parse(&text), Some(branch));
         let message = Message::parse(INVITE.as_bytes(), &Limits::default()).unwrap();
         let via = message.vias().next().unwrap().unwrap();
-        assert!(branches().is_own(&branch, &via, 31));
-        assert!(!branches().is_own(&branch, &via, 32));
+        assert!(branches().is_own(&branch, &via, b"id", 31));
+        assert!(!branches().is_own(&branch, &via, b"id", 32));
+        assert!(!branches().is_own(&branch, &via, b"other", 31));
         let elsewhere = OwnBranch { connection: None, ..branch };
-        assert!(!branches().is_own(&elsewhere, &via, 31));
-        let another = OwnBranch { looped: !branch.looped, ..branch };
-        assert!(!branches().is_own(&another, &via, 31));
+        assert!(!branches().is_own(&elsewhere, &via, b"id", 31));
         for bad in [&b"z9hG4bK"[..], b"z9hG4bK776asdhds", &text[..text.len() - 1], &text[1..]] {
             assert_eq!(OwnBranch::parse(bad), None);
         }

@@ -256,7 +256,7 @@ impl Proxy {
         }
         let branch = OwnBranch::parse(own.branch?)?;
         let below = message.vias_below(&own).next()?.ok()?;
-        if !settings.keys.branches.is_own(&branch, &below, response.cseq.number) {
+        if !settings.keys.branches.is_own(&branch, &below, response.call_id, response.cseq.number) {
             return None;
         }
         let came_on = Flow {
