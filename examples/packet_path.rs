@@ -14,8 +14,13 @@
 mod table;
 
 use clap::{Parser, ValueEnum};
+use mimalloc::MiMalloc;
 use std::time::{Duration, Instant};
 use table::{DOMAIN, Table, invite, ok, options, register};
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Messages of a turn.
 const TURN: u32 = 64;

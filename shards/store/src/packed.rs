@@ -49,6 +49,11 @@ pub(crate) fn put_number(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// How many octets [`put_number`] appends.
+pub(crate) fn number_octets(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 /// Appends `octets` behind their number.
 pub(crate) fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
     put_number(out, octets.len() as u64);
@@ -121,6 +126,7 @@ mod tests {
         fn numbers_and_strings_come_back(value: u64, octets: Vec<u8>) {
             let mut packed = Vec::new();
             put_number(&mut packed, value);
+            prop_assert_eq!(packed.len(), number_octets(value));
             put_octets(&mut packed, &octets);
             let mut reader = Reader(&packed);
             prop_assert_eq!(reader.number::<u64>(), Ok(value));

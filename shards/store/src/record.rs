@@ -17,7 +17,7 @@
 //! bindings and of all that came before it. A record whose bindings are all gone stays until then, as a tombstone.
 
 use crate::binding::Binding;
-use crate::packed::{Malformed, Reader, put_number, put_octets};
+use crate::packed::{Malformed, Reader, number_octets, put_number, put_octets};
 use std::hash::{Hash, Hasher};
 
 /// Longest AOR.
@@ -178,15 +178,16 @@ impl Draft {
         if aor.len() > MAX_AOR_OCTETS {
             return Err(TooLong);
         }
-        let mut tail = Vec::with_capacity(16);
-        put_number(&mut tail, self.expires_at.max(superseded_until));
-        put_number(&mut tail, self.count.into());
-        let aor_octets = aor.len() + if aor.len() < 0x80 { 1 } else { 2 };
-        let mut octets = Vec::with_capacity(VERSION_OCTETS + aor_octets + tail.len() + self.packed.len());
+        let (forget_at, count) = (self.expires_at.max(superseded_until), u64::from(self.count));
+        let numbers = [aor.len() as u64, forget_at, count].map(number_octets).iter().sum::<usize>();
+        // Of exactly that length, so that nothing is moved when it becomes a box.
+        let mut octets = Vec::with_capacity(VERSION_OCTETS + aor.len() + numbers + self.packed.len());
         octets.extend_from_slice(&version.to_le_bytes());
         put_octets(&mut octets, aor.as_bytes());
-        octets.extend_from_slice(&tail);
+        put_number(&mut octets, forget_at);
+        put_number(&mut octets, count);
         octets.extend_from_slice(&self.packed);
+        debug_assert_eq!(octets.len(), octets.capacity());
         Ok(Record(octets.into_boxed_slice()))
     }
 }
