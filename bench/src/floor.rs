@@ -1,8 +1,9 @@
 //! The null forwarder: sends what it receives, unread, to one target. It is the floor under any SIP proxy's cost.
 //!
-//! Four ways to do it, so that a figure of the switch can be told apart from the kernel's: one datagram a system call,
+//! Several ways to do it, so that a figure of the switch can be told apart from the kernel's: one datagram a system call,
 //! recvmmsg and sendmmsg, the same with the sends as UDP GSO, and an io_uring of the shape that a shard has (multishot
-//! receive into provided buffers, sends run inline by the next enter).
+//! receive into provided buffers, sends run inline by the next enter); and two ways to use an io_uring that a shard does not take,
+//! to show why.
 
 use std::{
     io,
@@ -36,6 +37,10 @@ pub enum Way {
     Gso,
     /// io_uring: multishot recvmsg, sends with the next enter.
     Uring,
+    /// The same with a thread of the kernel's that polls for what is to be done (SQPOLL).
+    Sqpoll,
+    /// The same as uring with sends that copy nothing (MSG_ZEROCOPY).
+    Zerocopy,
 }
 
 /// How long a forwarder sleeps at most before it looks whether it is to stop.
@@ -72,7 +77,7 @@ pub fn run(way: Way, listen: u16, to: SocketAddrV4, time: Duration) -> Result<u6
             batches(&socket, until, |mailer, inbox| mailer.send(&socket, Some(to), inbox.datagrams()).map(|_| ()))
         }
         Way::Gso => batches(&socket, until, |mailer, inbox| mailer.send_segmented(&socket, to, inbox.datagrams())),
-        Way::Uring => uring(&socket, to, until),
+        Way::Uring | Way::Sqpoll | Way::Zerocopy => uring(&socket, to, until, way),
     }
 }
 
@@ -110,11 +115,15 @@ fn batches(socket: &UdpSocket, mut until: Until, send: impl Fn(&mut Mailer, &Inb
 }
 
 const RING_BUFFERS: u16 = 1024;
+/// How long the kernel's thread polls without finding anything before it sleeps.
+const POLL_MSECS: u32 = 1;
 /// A datagram with what the kernel writes before it: io_uring_recvmsg_out and the source's address.
 const RING_BUFFER: usize = DATAGRAM + 256;
 const RECEIVE: u64 = u64::MAX;
+/// A send whose success does not complete, and whose failure is loss.
+const SENT: u64 = RECEIVE - 1;
 
-fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until) -> Result<u64> {
+fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until, way: Way) -> Result<u64> {
     let mut receive_header = no_header();
     receive_header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
     let target = mmsg::sockaddr(to);
@@ -122,10 +131,12 @@ fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until) -> Result<u64> 
     let mut headers = vec![no_header(); usize::from(RING_BUFFERS)];
     let mut buffers = RingBuffers::new()?;
     // Declared last, so dropped first: before the buffers that it receives into and the lists that its sends point to.
-    let mut ring: IoUring = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_coop_taskrun()
+    let mut builder = IoUring::builder();
+    match way {
+        Way::Sqpoll => builder.setup_sqpoll(POLL_MSECS),
+        _ => builder.setup_single_issuer().setup_defer_taskrun().setup_coop_taskrun(),
+    };
+    let mut ring: IoUring = builder
         .setup_cqsize(8192)
         .build(2 * u32::from(RING_BUFFERS))
         .context("this kernel grants no io_uring with SINGLE_ISSUER and DEFER_TASKRUN")?;
@@ -148,12 +159,21 @@ fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until) -> Result<u64> 
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        // The sends of the last turn carry MSG_DONTWAIT and ran inline in that enter: their buffers are free.
-        buffers.give_back(sending.drain(..));
+        if way == Way::Uring {
+            // The sends of the last turn carry MSG_DONTWAIT and ran inline in that enter: their buffers are free.
+            buffers.give_back(sending.drain(..));
+        }
 
         let (_, mut submissions, completions) = ring.split();
         let mut armed = true;
-        for completion in completions.filter(|completion| completion.user_data() == RECEIVE) {
+        for completion in completions {
+            if completion.user_data() != RECEIVE {
+                // What else completes is a send, maybe in two steps: its buffer is free with the last one.
+                if completion.user_data() != SENT && !cqueue::more(completion.flags()) {
+                    buffers.give_back([completion.user_data() as u16].into_iter());
+                }
+                continue;
+            }
             armed &= cqueue::more(completion.flags());
             let Some(buffer) = cqueue::buffer_select(completion.flags()) else { continue };
             let at = usize::from(buffer);
@@ -168,13 +188,20 @@ fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until) -> Result<u64> 
             headers[at].msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
             headers[at].msg_iov = ptr::from_mut(&mut iovecs[at]);
             headers[at].msg_iovlen = 1;
-            let send = opcode::SendMsg::new(Fixed(0), &headers[at])
-                .flags(libc::MSG_DONTWAIT as u32)
-                .build()
-                .flags(squeue::Flags::SKIP_SUCCESS);
+            let flags = libc::MSG_DONTWAIT as u32;
+            let send = match way {
+                Way::Zerocopy => opcode::SendMsgZc::new(Fixed(0), &headers[at]).flags(flags).build(),
+                _ => opcode::SendMsg::new(Fixed(0), &headers[at]).flags(flags).build(),
+            };
+            let send = match way {
+                Way::Uring => send.flags(squeue::Flags::SKIP_SUCCESS).user_data(SENT),
+                _ => send.user_data(buffer.into()),
+            };
             // SAFETY: header, iovec and buffer of this number are not touched until the enter that runs the send.
             unsafe { submissions.push(&send) }.context("the ring has an entry for every buffer")?;
-            sending.push(buffer);
+            if way == Way::Uring {
+                sending.push(buffer);
+            }
             forwarded += 1;
         }
         if !armed {
