@@ -7,13 +7,15 @@ mod own_network;
 
 use agent::{ConnectionId, Flow, ListenerId, Now, Outbox, Received, Ticket};
 use own_network::in_its_own_network;
-use ringswitch::io::{Core, Counters, Edge, JournalInlet, Listener, Running, Settings, StreamSettings, Waker, journal};
+use ringswitch::io::{
+    Backlog, Core, Counters, Edge, JournalInlet, Listener, Running, Settings, StreamSettings, Waker, journal,
+};
 use sip::{Transport, framing::FrameError};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what must come.
@@ -182,6 +184,37 @@ fn a_train_that_the_path_refuses_goes_car_by_car_and_is_not_tried_again() {
         assert_eq!(count.sent_in_trains, 20, "only the first turn tries");
         far.end();
     });
+}
+
+#[test]
+fn what_waits_in_a_socket_is_told_while_a_shard_is_busy_and_what_it_drops_is_counted() {
+    const SENT: u64 = 2000;
+    let (told, tells) = channel();
+    let (go_on, goes_on) = channel();
+    let cores = Mutex::new(Some(Stuck { told, goes_on }));
+    let settings = Settings { receive_octets: 1 << 18, ..settings([udp("127.0.0.1:0")]) };
+    let edge = Switch::start(settings, |_| cores.lock().unwrap().take().unwrap());
+    let phone = phone("127.0.0.1:0");
+    let send = |octets| phone.send_to(octets, edge.addresses[0]).unwrap();
+    send(b"stick");
+    for _ in 1..SENT {
+        send(&[b'x'; 400]);
+    }
+    go_on.send(()).unwrap();
+    // The shard has come to its end with all that there was, and sleeps.
+    let Counters { received, dropped_by_kernel, .. } = poll(|| {
+        let count = edge.count();
+        (count.received + count.dropped_by_kernel == SENT).then_some(count)
+    });
+    assert!(received > 100 && dropped_by_kernel > 100, "{received} received, {dropped_by_kernel} dropped");
+    let mut told: Vec<Backlog> = Vec::new();
+    poll(|| {
+        told.extend(tells.try_iter());
+        told.last().filter(|last| **last == Backlog::default()).map(drop)
+    });
+    let fullest = told.iter().map(|backlog| backlog.level).fold(0.0, f64::max);
+    assert!(fullest > 0.5 && told.iter().any(|backlog| backlog.has_dropped), "{told:?}");
+    edge.end();
 }
 
 #[test]
@@ -728,6 +761,28 @@ impl Core for Echo {
         send(out, received.flow, &[error]);
     }
 
+    quiet!(settled);
+    quiet!(timers);
+}
+
+/// Handles `stick` for as long as it is not told to go on, and tells what waits meanwhile.
+struct Stuck {
+    told: Sender<Backlog>,
+    goes_on: Receiver<()>,
+}
+
+impl Core for Stuck {
+    fn handle_backlog(&mut self, _: Now, backlog: Backlog) {
+        let _ = self.told.send(backlog);
+    }
+
+    fn handle_batch<'t>(&mut self, _: Now, batch: &[Received<'t>], _: &mut Outbox<'t>) {
+        if batch.iter().any(|message| message.octets == b"stick") {
+            self.goes_on.recv_timeout(PATIENCE).unwrap();
+        }
+    }
+
+    quiet!(undeliverable);
     quiet!(settled);
     quiet!(timers);
 }

@@ -7,6 +7,7 @@
 //!
 //! Nothing here reads a SIP message beyond its frame in a stream, and nothing here waits except the one enter of a turn.
 
+mod backlog;
 mod child;
 mod clock;
 mod edge;
@@ -30,6 +31,7 @@ mod udp;
 mod waker;
 mod window;
 
+pub use backlog::Backlog;
 pub(crate) use child::{follow_parent, ignore_stops};
 pub(crate) use clock::clock;
 pub use edge::{Edge, Running, Stopper};

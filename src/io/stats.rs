@@ -56,6 +56,8 @@ counters! {
     sent_in_trains,
     /// Datagrams that the kernel had no room for, or refused.
     dropped_send,
+    /// Datagrams that came for us while their socket had no room: the shard has more to do than time.
+    dropped_by_kernel,
     /// Datagrams dropped because they exceed the receive buffer.
     truncated,
     /// Datagrams and stream octets that only keep a path open.

@@ -4,6 +4,7 @@
 //! what it sends, enter the ring. That enter runs the sends, then waits for the next turn's completions; after it the
 //! received buffers and the arena are given back. Nothing else in a shard enters the kernel, and nothing blocks it.
 
+use super::backlog::{Backlog, Gauge};
 use super::edge::Stop;
 use super::journal::JournalLink;
 use super::mesh::{Errand, Inward, Outward};
@@ -40,6 +41,10 @@ const DRAIN_STEP: Duration = Duration::from_millis(2);
 pub trait Core: 'static {
     /// Takes up what other threads have left for this shard. Each turn begins with it.
     fn handle_orders<'t>(&mut self, _now: Now, _out: &mut Outbox<'t>) {}
+
+    /// Takes note of what waits in the sockets, in the first of the turns of some ten milliseconds, before their messages. A shard that sleeps is not
+    /// told anything.
+    fn handle_backlog(&mut self, _now: Now, _backlog: Backlog) {}
 
     /// Handles all messages of one turn. They are in the order of their arrival, by source; the core may choose another
     /// (in-dialog before new ones).
@@ -113,6 +118,7 @@ pub(crate) struct Shard<C: Core> {
     datagrams: Datagrams,
     streams: Streams,
     window: Window,
+    gauge: Gauge,
     arena: Bump,
     room: Vec<u32>,
     records: Vec<u8>,
@@ -141,6 +147,8 @@ impl<C: Core> Shard<C> {
         streams.listen(&mut submissions)?;
         watch(&mut submissions, &parts.waker)?;
         submissions.submit()?;
+        let of_datagrams = |number: usize| matches!(parts.listeners.get(number), Some(Some((Transport::Udp, _))));
+        let gauge = Gauge::new(&parts.sockets, of_datagrams);
         Ok(Self {
             ring,
             core,
@@ -148,6 +156,7 @@ impl<C: Core> Shard<C> {
             datagrams,
             streams,
             window: Window::new(window),
+            gauge,
             arena: Bump::new(),
             room: Vec::new(),
             records: Vec::new(),
@@ -220,6 +229,12 @@ impl<C: Core> Shard<C> {
 
         // Handle.
         core.handle_orders(now, &mut out);
+        // What a drain leaves in the sockets is another process's.
+        if self.drain_began.is_none()
+            && let Some(backlog) = self.gauge.look(now.monotonic, &parts.sockets, count)
+        {
+            core.handle_backlog(now, backlog);
+        }
         if !arrivals.batch.is_empty() {
             core.handle_batch(now, &arrivals.batch, &mut out);
         }
