@@ -58,7 +58,7 @@ relay_from = ["10.0.0.0/8", "2001:db8::/32"]
 server = ""
 
 [overload]
-new_requests_per_turn = 9
+backlog_percent = 9
 patience_msecs = 50
 retry_after_secs = 8
 pending_registers = 7
@@ -401,6 +401,7 @@ fn faults_read_as_in_the_golden_file() {
         "[calls]\nmin_session_expires_secs = 3600",
         "[callback]\nimpersonate = 1\nnetworks = [\"203.0.113.0/24\", \"10.0.0.0\"]\npackets = 11",
         "[callback]\npackets = 5\nmax_packets_per_sec = 4",
+        "[overload]\nnew_requests_per_turn = 256",
         "[tls]\ncertificate = \"x\"",
         "[log]\nlevel = \"warning\"\nformat = \"JSON\"",
         "proxy = true",

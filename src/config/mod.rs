@@ -398,9 +398,9 @@ impl Default for Proxy {
 /// `[overload]`: bounded work. Requests within dialogs and responses come first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Overload {
-    /// New requests that a shard takes in one turn when it has had more to do for so long; more are answered 503.
-    pub new_requests_per_turn: u32,
-    /// How long turn after turn must have more before any is refused: a burst is worked off.
+    /// How much of a socket's receive buffer may be full without anything being refused.
+    pub backlog_percent: u32,
+    /// How long it must be fuller before anything is: a burst is worked off.
     pub patience_msecs: u32,
     /// The Retry-After of such a 503 (RFC 3261 §21.5.4).
     pub retry_after_secs: u32,
@@ -410,7 +410,7 @@ pub struct Overload {
 
 impl Default for Overload {
     fn default() -> Self {
-        Self { new_requests_per_turn: 256, patience_msecs: 100, retry_after_secs: 10, pending_registers: 16_384 }
+        Self { backlog_percent: 12, patience_msecs: 100, retry_after_secs: 10, pending_registers: 16_384 }
     }
 }
 

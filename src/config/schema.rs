@@ -300,7 +300,7 @@ fn proxy(section: &mut Section<'_>, proxy: &mut Proxy) {
 }
 
 fn overload(section: &mut Section<'_>, overload: &mut Overload) {
-    section.number("new_requests_per_turn", 1..=65_536, &mut overload.new_requests_per_turn);
+    section.number("backlog_percent", 1..=90, &mut overload.backlog_percent);
     section.number("patience_msecs", 0..=10_000, &mut overload.patience_msecs);
     section.number("retry_after_secs", 1..=3_600, &mut overload.retry_after_secs);
     section.number("pending_registers", 1..=1 << 20, &mut overload.pending_registers);

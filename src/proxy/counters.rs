@@ -33,7 +33,7 @@ agent::counters! {
     too_many_hops,
     /// Requests from outside to outside that were refused.
     relays_refused,
-    /// Requests told 503 because the turn was full.
+    /// New requests told 503 because more comes than is done, or because another shard's ring is full.
     overloaded,
     /// Responses whose topmost Via is not ours, or which answer nothing of ours.
     stray_responses,

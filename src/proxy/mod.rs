@@ -47,7 +47,7 @@ pub use listeners::{Interface, Listener, Listeners};
 pub use names::Names;
 pub use redirect::read_targets;
 pub use sealed::{Errand, HopTokens};
-pub use serve::inward;
+pub use serve::{inward, is_inward};
 pub use settings::{Keys, Settings};
 
 use agent::{AppBranch, Flow, Now, Outbox, Received};
@@ -247,7 +247,7 @@ impl Proxy {
         let response = message.response().ok()?;
         let own = response.via;
         // What has never left us has no address of ours in it.
-        let is_inward = serve::is_inward(&received.flow) && own.host.is_name(agent::PLACEHOLDER);
+        let is_inward = is_inward(&received.flow) && own.host.is_name(agent::PLACEHOLDER);
         if !is_inward && !settings.listeners.is_own(&own.host, own.port_or_default()) {
             return None;
         }

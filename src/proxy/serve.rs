@@ -33,7 +33,7 @@ pub fn inward(octets: &[u8]) -> Received<'_> {
 }
 
 /// Whether `flow` leads to ourselves.
-pub(super) fn is_inward(flow: &Flow) -> bool {
+pub fn is_inward(flow: &Flow) -> bool {
     flow.peer.ip().is_unspecified()
 }
 

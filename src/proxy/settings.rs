@@ -6,7 +6,6 @@ use super::{
 use agent::{AppToken, Domains, Flow, ListenerId, Secret, ShardHash};
 use sip::{Limits, Transport};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 use store::Network;
 
 /// The proxy's part of the configuration, the same on every shard. Replaced as a whole by a reload.
@@ -27,10 +26,6 @@ pub struct Settings {
     pub server: Box<str>,
     /// Value of Retry-After in a 503.
     pub retry_after_secs: u32,
-    /// New requests that one turn takes on; the rest is told to come back.
-    pub new_requests_per_turn: usize,
-    /// How long every turn must have more before any is refused.
-    pub patience: Duration,
     /// The application servers.
     pub apps: Apps,
     /// The socket on which processes of ours meet, behind those of `listeners`.

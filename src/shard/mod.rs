@@ -1,32 +1,32 @@
 //! One shard's agents, and the order in which they meet a turn's messages.
 //!
 //! A message is parsed once. Its token, its branch or its Call-ID says which shard owns it; what is another's is passed on. A
-//! response and a request inside a dialog are handled before new requests when there is more of these than a turn takes on:
-//! calls that are up matter more than calls to come. The proxy comes first; the registrar and, where they are in this
+//! response and a request inside a dialog are always handled; of new requests so many as can be done ([`admission`]): calls that are up
+//! matter more than calls to come. The proxy comes first; the registrar and, where they are in this
 //! process, the application servers are its neighbours. What these write goes through the proxy in the same turn, and what
 //! of that is for ourselves comes in again. Scripts compute when the messages of a turn are done, a slice a turn.
 //!
 //! [`app`] is the other core, that of an application server with a process of its own.
 
+mod admission;
 pub mod app;
-mod backlog;
 mod neighbours;
 mod orders;
 mod seat;
 mod side;
 
+pub use admission::Patience;
 pub use orders::{AppRules, Rules};
 pub use seat::{AppSeat, Seat};
 pub use side::{Side, SideLink};
 
 use crate::{
     figures::{Counted, Figures},
-    io,
+    io::{self, Backlog},
     proxy::{self, Errand, Proxy, Reach, sealed},
 };
+use admission::{Admission, Fate};
 use agent::{AppBranch, Flow, Now, Outbox, Posted, Received, ShardHash, Ticket};
-use backlog::Backlog;
-use bumpalo::collections::Vec as BumpVec;
 use neighbours::Neighbours;
 use sip::{Error, HeaderName, Message, Method, StartLine, framing::FrameError};
 use std::{
@@ -60,7 +60,8 @@ pub struct Shard {
     alias: bool,
     reloads: mpsc::Receiver<Rules>,
     figures: Arc<Figures>,
-    backlog: Backlog,
+    admission: Admission,
+    patience: Patience,
     /// Messages refused or dropped because the owner's ring was full.
     ring_full: u64,
     /// What is for ourselves and has found no room in its turn.
@@ -70,8 +71,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Parses a message and gives it to whom it is for. `is_welcome` tells whether the turn still takes on new requests.
-    fn handle<'t>(&mut self, now: Now, received: &Received<'t>, is_welcome: bool, out: &mut Outbox<'t>) {
+    /// Parses a message and gives it to whom it is for.
+    fn handle<'t>(&mut self, now: Now, received: &Received<'t>, out: &mut Outbox<'t>) {
         if received.flow.listener == self.proxy.settings().hop {
             return self.handle_errand(now, received, out);
         }
@@ -81,8 +82,13 @@ impl Shard {
             Ok(message) => message,
             Err(fault) => return self.proxy.refuse_unparsed(received, *fault, out),
         };
-        if !is_welcome && is_new_request(message) {
-            return self.proxy.refuse_overloaded(received, message, out);
+        // What has never left us is of a call that was taken on.
+        if self.admission.is_limited() && is_new_request(message) && !proxy::is_inward(&received.flow) {
+            match self.admission.decide(now, &self.hash, message.call_id()) {
+                Fate::TakenOn => {}
+                Fate::Refused => return self.proxy.refuse_overloaded(received, message, out),
+                Fate::Dropped => return,
+            }
         }
         if !received.passed
             && let Some(owner) = self.owner(message)
@@ -128,7 +134,7 @@ impl Shard {
     /// Sends what an agent has written; what is for ourselves is handled as if it had been received.
     fn send<'t>(&mut self, now: Now, posted: &Posted<'t>, out: &mut Outbox<'t>) {
         if let Some(inward) = self.proxy.originate(posted, out) {
-            self.handle(now, &inward, true, out);
+            self.handle(now, &inward, out);
         }
     }
 
@@ -188,6 +194,7 @@ impl Shard {
 
     fn take_up_reloads(&mut self) {
         while let Ok(rules) = self.reloads.try_recv() {
+            self.patience = rules.patience;
             self.neighbours.configure(&rules);
             self.proxy.reload(rules.proxy);
         }
@@ -236,32 +243,20 @@ impl io::Core for Shard {
         self.send_posted(now, out);
     }
 
+    fn handle_backlog(&mut self, now: Now, Backlog { level, has_dropped }: Backlog) {
+        self.admission.note(now.monotonic, level, has_dropped, self.patience);
+    }
+
     fn handle_batch<'t>(&mut self, now: Now, batch: &[Received<'t>], out: &mut Outbox<'t>) {
-        let settings = self.proxy.settings();
-        let (budget, patience) = (settings.new_requests_per_turn, settings.patience);
-        if !self.backlog.stands(now.monotonic, batch.len() > budget, patience) {
-            for received in batch {
-                self.handle(now, received, true, out);
-            }
-            return self.send_posted(now, out);
-        }
-        let limits = self.proxy.settings().limits;
-        let mut new = BumpVec::with_capacity_in(batch.len(), out.arena());
         for received in batch {
-            match &Message::parse(received.octets, &limits) {
-                Ok(message) if is_new_request(message) => new.push(received),
-                _ => self.handle(now, received, true, out),
-            }
-        }
-        for (i, received) in new.iter().enumerate() {
-            self.handle(now, received, i < budget, out);
+            self.handle(now, received, out);
         }
         self.send_posted(now, out);
     }
 
     fn handle_undeliverable<'t>(&mut self, now: Now, flow: Flow, octets: &'t [u8], out: &mut Outbox<'t>) {
         if let Some(response) = self.proxy.handle_undeliverable(flow, octets, out) {
-            self.handle(now, &response, true, out);
+            self.handle(now, &response, out);
         }
         self.send_posted(now, out);
     }
@@ -296,13 +291,14 @@ impl io::Core for Shard {
         self.now = now;
         for octets in std::mem::take(&mut self.later) {
             let octets = out.arena().alloc_slice_copy(&octets);
-            self.handle(now, &proxy::inward(octets), true, out);
+            self.handle(now, &proxy::inward(octets), out);
         }
         self.neighbours.handle_timeout(now, out);
         self.send_posted(now, out);
     }
 
     fn handle_turn_end(&mut self) {
+        let admission = self.admission.counters().values();
         let proxy = self.proxy.counters.values();
         let registrar = self.neighbours.registrar.counters().values();
         let apps = self.neighbours.counted();
@@ -310,6 +306,7 @@ impl io::Core for Shard {
         // Two agents may count what they call by the same name.
         self.figures.publish(&[
             Counted { agent: "shard", names: &["ring_full_refusals"], values: &[self.ring_full] },
+            Counted { agent: "overload", names: admission::Counters::NAMES, values: &admission },
             Counted { agent: "proxy", names: proxy::Counters::NAMES, values: &proxy },
             Counted { agent: "registrar", names: registrar::Counters::NAMES, values: &registrar },
             Counted { agent: "appserver", names: &appserver::Counters::NAMES[..apps.len()], values: apps },

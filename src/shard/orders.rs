@@ -1,5 +1,6 @@
 //! What a reload changes, for every shard alike.
 
+use super::admission::Patience;
 use crate::proxy;
 use std::{net::IpAddr, sync::Arc};
 
@@ -12,6 +13,8 @@ pub struct Rules {
     pub registrar: registrar::Settings,
     /// Those of application servers on the same shards.
     pub apps: AppRules,
+    /// When new requests are refused.
+    pub patience: Patience,
     /// How application servers elsewhere are probed.
     pub health: proxy::Health,
 }
@@ -23,6 +26,8 @@ pub struct AppRules {
     pub settings: appserver::Settings,
     /// Sources whose requests are let in as they are.
     pub trusted: Arc<[store::Network]>,
+    /// When new requests are refused where they have a process of their own.
+    pub patience: Patience,
 }
 
 impl AppRules {

@@ -1,7 +1,7 @@
 //! What a shard grows from: everything that another thread can prepare. Scripts and their calls stay on the thread on which
 //! they begin, so application servers are made there.
 
-use super::{Place, Rules, Shard, SideLink, backlog::Backlog, neighbours::Neighbours, orders::AppRules};
+use super::{Place, Rules, Shard, SideLink, admission::Admission, neighbours::Neighbours, orders::AppRules};
 use crate::{
     figures::Figures,
     io,
@@ -52,6 +52,7 @@ impl io::Seed for Seat {
             grown.resize_with(number + 1, || None);
             grown[number] = Some(seat.grow(now, &rules.apps));
         }
+        let serves_calls = !grown.is_empty();
         Shard {
             place,
             hash,
@@ -60,7 +61,9 @@ impl io::Seed for Seat {
             alias,
             reloads,
             figures,
-            backlog: Backlog::default(),
+            // What costs more than a refusal is what application servers do.
+            admission: Admission::new(serves_calls),
+            patience: rules.patience,
             ring_full: 0,
             later: Vec::new(),
             now,

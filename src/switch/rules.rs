@@ -5,7 +5,7 @@ use crate::config::{self, Config};
 use crate::io;
 use crate::process::{AppPlace, AppState};
 use crate::proxy;
-use crate::shard::{AppRules, Rules};
+use crate::shard::{AppRules, Patience, Rules};
 use agent::{Domains, ListenerId, Secret};
 use sip::Transport;
 use std::fs;
@@ -128,9 +128,6 @@ pub(super) fn rules(
         limits: limits(config),
         server: config.proxy.server.as_str().into(),
         retry_after_secs: config.overload.retry_after_secs,
-        // A turn's buffers come back after the next one has filled its own: beyond half of all no two turns in a row could have more.
-        new_requests_per_turn: config.overload.new_requests_per_turn.min(u32::from(config.udp.buffers) / 4) as usize,
-        patience: Duration::from_millis(config.overload.patience_msecs.into()),
         apps: proxy::Apps::new(secret, config.app.iter().map(app).collect(), health.clone()),
         hop: ListenerId(config.listen.len() as u16),
         keys: proxy::Keys::new(secret),
@@ -142,12 +139,21 @@ pub(super) fn rules(
         failures: config.health.failures,
         successes: config.health.successes,
     };
-    Rules { proxy: Arc::new(proxy), registrar: registrar_settings(config), apps, health }
+    Rules { proxy: Arc::new(proxy), registrar: registrar_settings(config), apps, patience: patience(config), health }
 }
 
 /// What application servers that serve `domains` follow.
 pub(crate) fn app_rules(config: &Config, domains: Domains) -> AppRules {
-    AppRules { settings: app_settings(config, domains), trusted: config.proxy.relay_from.clone().into() }
+    let trusted = config.proxy.relay_from.clone().into();
+    AppRules { settings: app_settings(config, domains), trusted, patience: patience(config) }
+}
+
+fn patience(config: &Config) -> Patience {
+    let overload = &config.overload;
+    Patience {
+        level: f64::from(overload.backlog_percent) / 100.0,
+        time: Duration::from_millis(overload.patience_msecs.into()),
+    }
 }
 
 /// What the configuration tells application servers that serve `domains`.

@@ -13,7 +13,7 @@ fn a_burst_is_worked_off() {
     let home = Home::new(ONE);
     let mut switch = home.start();
     let mut phone = switch.udp();
-    // What a stopped process finds when it goes on, it finds in one turn, or two.
+    // What a stopped process finds when it goes on, it finds in a turn or two.
     const BURST: usize = 400;
     switch.signal(libc::SIGSTOP);
     (0..BURST).for_each(|_| phone.send_request(&Request::options()));

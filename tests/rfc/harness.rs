@@ -64,8 +64,6 @@ pub fn settings() -> Settings {
         limits: Limits::default(),
         server: "".into(),
         retry_after_secs: 7,
-        new_requests_per_turn: 100,
-        patience: Duration::ZERO,
         apps: Apps::none(&secret),
         hop: ListenerId(HOP),
         keys: Keys::new(&secret),

@@ -3,19 +3,26 @@
 #[expect(dead_code, reason = "the table serves another test and an example too")]
 mod table;
 
+use ringswitch::io::{Backlog, Core};
 use std::time::Duration;
 use table::{Table, invite, options};
 
-/// More than a turn takes when the shard is overloaded.
 const MANY: u32 = 600;
 const TARGET: &str = "sip:callee@127.0.0.1:15070";
 
-/// How many of `messages` are refused with 503 in a turn that takes `millis`.
-fn refused(shard: &mut Table, messages: &[Vec<u8>], millis: u64) -> usize {
+/// How many of `messages` are refused with 503, and how many are dropped.
+fn refused(shard: &mut Table, messages: &[Vec<u8>]) -> (usize, usize) {
     let sent = shard.sent(messages);
-    shard.now.monotonic += Duration::from_millis(millis);
-    assert_eq!(sent.len(), messages.len(), "each is forwarded or answered");
-    sent.iter().filter(|message| message.starts_with(b"SIP/2.0 503 ")).count()
+    let refused = sent.iter().filter(|message| message.starts_with(b"SIP/2.0 503 "));
+    (refused.count(), messages.len() - sent.len())
+}
+
+/// Lets so long pass with the sockets as full as that, which are looked at every ten milliseconds.
+fn look(table: &mut Table, millis: u64, level: f64) {
+    for _ in 0..millis / 10 {
+        table.now.monotonic += Duration::from_millis(10);
+        table.shard.handle_backlog(table.now, Backlog { level, has_dropped: false });
+    }
 }
 
 fn shard() -> (Table, tempfile::TempDir) {
@@ -23,25 +30,42 @@ fn shard() -> (Table, tempfile::TempDir) {
     (Table::new(false, directory.path()).expect("a shard"), directory)
 }
 
-#[test]
-fn a_burst_is_served_and_of_a_load_that_lasts_what_a_turn_can_take() {
-    let (mut shard, _directory) = shard();
-    let many: Vec<_> = (0..MANY).map(|n| options(TARGET, n)).collect();
-    for millis in [0, 20, 40, 60, 80] {
-        assert_eq!(refused(&mut shard, &many, 20), 0, "after {millis} ms");
-    }
-    assert_eq!(refused(&mut shard, &many, 20), MANY as usize - 512, "after 100 ms");
-    assert_eq!(refused(&mut shard, &many[..10], 1), 0);
-    assert_eq!(refused(&mut shard, &many, 1), 0, "it had caught up");
+fn many_options() -> Vec<Vec<u8>> {
+    (0..MANY).map(|n| options(TARGET, n)).collect()
 }
 
 #[test]
-fn what_is_under_way_is_served_before_new_requests_and_never_refused() {
+fn a_burst_is_served_and_of_a_load_that_lasts_what_can_be_done() {
     let (mut shard, _directory) = shard();
-    let bye = |n| String::from_utf8(invite(TARGET, n)).expect("text").replace("INVITE", "BYE").into_bytes();
-    let mixed: Vec<_> = (0..MANY).map(|n| options(TARGET, n)).chain((0..MANY).map(bye)).collect();
-    (0..5).for_each(|_| assert_eq!(refused(&mut shard, &mixed, 20), 0));
-    assert_eq!(refused(&mut shard, &mixed, 1), MANY as usize - 512);
-    let sent = shard.sent(&mixed);
-    assert!(sent[..MANY as usize].iter().all(|message| message.starts_with(b"BYE ")), "they come first");
+    let many = many_options();
+    look(&mut shard, 100, 1.0);
+    assert_eq!(refused(&mut shard, &many), (0, 0), "a pause may take that long");
+    look(&mut shard, 10, 1.0);
+    let (half, dropped) = refused(&mut shard, &many);
+    assert!((250..350).contains(&half) && dropped == 0, "{half} refused and {dropped} dropped");
+    assert_eq!(refused(&mut shard, &many), (half, 0), "the same ones");
+    look(&mut shard, 500, 1.0);
+    let (few, dropped) = refused(&mut shard, &many);
+    assert!(few == 0 && dropped > 500, "{few} refused and {dropped} dropped");
+    look(&mut shard, 1500, 0.0);
+    assert_eq!(refused(&mut shard, &many), (0, 0), "it has caught up");
+}
+
+#[test]
+fn what_is_under_way_is_never_refused() {
+    let (mut shard, _directory) = shard();
+    let text = |n| String::from_utf8(invite(TARGET, n)).expect("text");
+    let under_way = |n| {
+        let re_invite = text(n).replace(&format!("To: <{TARGET}>"), &format!("To: <{TARGET}>;tag=1"));
+        [
+            text(n).replace("INVITE", "BYE"),
+            text(n).replace("INVITE", "ACK"),
+            text(n).replace("INVITE", "CANCEL"),
+            re_invite,
+        ]
+    };
+    let under_way: Vec<_> = (0..MANY).flat_map(under_way).map(String::into_bytes).collect();
+    look(&mut shard, 1000, 1.0);
+    assert!(refused(&mut shard, &many_options()).1 > 500);
+    assert_eq!(refused(&mut shard, &under_way), (0, 0));
 }

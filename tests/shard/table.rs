@@ -8,7 +8,7 @@ use ringswitch::{
     figures::Figures,
     io::{Core, Seed, Waker},
     proxy::{self, Apps, Interface, Keys, Listener, Listeners, Names},
-    shard::{AppRules, Place, Rules, Seat, Shard, Side, SideLink},
+    shard::{AppRules, Patience, Place, Rules, Seat, Shard, Side, SideLink},
     switch::app_settings,
 };
 use sip::{Limits, Transport};
@@ -21,11 +21,13 @@ use std::{
 use store::{Accounts, Bindings};
 
 pub const DOMAIN: &str = "bench.example";
+/// What is borne before anything is refused.
+pub const PATIENCE: Patience = Patience { level: 0.12, time: Duration::from_millis(100) };
 const NOW: Now = Now { monotonic: Duration::from_secs(1), unix: Duration::from_secs(1_800_000_000) };
 
 /// The shard, whose arena and records are those of its turns.
 pub struct Table {
-    shard: Shard,
+    pub shard: Shard,
     arena: Bump,
     records: Vec<u8>,
     next_ticket: u64,
@@ -50,14 +52,13 @@ impl Table {
                 limits: Limits::default(),
                 server: "".into(),
                 retry_after_secs: 10,
-                new_requests_per_turn: 512,
-                patience: Duration::from_millis(100),
                 apps: Apps::none(&secret),
                 hop: ListenerId(1),
                 keys: Keys::new(&secret),
             }),
             registrar: registrar::Settings { authenticate: false, ..registrar::Settings::default() },
-            apps: AppRules { settings: app_settings(&config, domains.clone()), trusted: [].into() },
+            apps: AppRules { settings: app_settings(&config, domains.clone()), trusted: [].into(), patience: PATIENCE },
+            patience: PATIENCE,
             health: proxy::Health {
                 interval: Duration::from_secs(10),
                 timeout: Duration::from_secs(2),

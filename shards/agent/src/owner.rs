@@ -7,6 +7,7 @@
 
 use crate::Secret;
 use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
 
 /// The keyed hash of Call-IDs.
 #[derive(Clone)]
@@ -28,6 +29,14 @@ impl ShardHash {
     /// The 64-bit hash of `call_id`.
     pub fn hash(&self, call_id: &[u8]) -> u64 {
         self.keyed.hash(call_id)
+    }
+
+    /// What `call_id` draws in that `epoch`, evenly from all numbers: nothing that its owner tells, nor what it draws in another epoch.
+    pub fn draw(&self, epoch: u64, call_id: &[u8]) -> u32 {
+        let mut hash = self.keyed;
+        hash.write_u64(epoch);
+        hash.write(call_id);
+        (hash.finish() >> 32) as u32
     }
 
     /// The shard, from 0 to `shards - 1`, that owns `call_id`. With one shard nothing is hashed.

@@ -1,0 +1,492 @@
+//! Which new requests a shard takes on: all of them, until a backlog stands in its sockets; then as many as leave none.
+//!
+//! A backlog is no overload: after a pause (a processor that was taken away, a train of datagrams) there is much to do, and no more
+//! than that. It is one if it stands, which is told by the least that a queue has had for a while and not by the most (the idea
+//! of CoDel, RFC 8289 §3.2), and does not become less. Then the share that is taken on falls by factors, and rises steadily
+//! while there is room, so that it stays about where the shard is just busy.
+//!
+//! Who is refused is drawn by Call-ID: a request that comes again, or with credentials, meets what it met before, and calls are
+//! taken on whole. Each epoch draws anew, so that a phone which registers by one Call-ID for ever is not refused for ever.
+//!
+//! A refusal costs too, where a proxy is all there is nearly as much as forwarding. So when the share is small and the backlog
+//! still stands, new requests are dropped (RFC 3261 §21.5.4 allows that), fewer and fewer of them being answered.
+
+use agent::{Now, ShardHash, counters};
+use std::time::Duration;
+
+/// The time from one look to the next that counts at most: the rest of it may have been a pause.
+const LONGEST_LOOK: Duration = Duration::from_millis(25);
+
+/// After so long without a look, what waits is a burst of its own.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a backlog stands from one fall of the shares to the next.
+const STEP: Duration = Duration::from_millis(25);
+
+/// A backlog that has become less by this part of it since the step before is being worked off.
+const WORKED_OFF: f64 = 1.0 / 8.0;
+
+/// What the share of new requests that are taken on gains a second, and what that of those that are answered does.
+const TAKEN_ON_PER_SEC: f64 = 1.0;
+const ANSWERED_PER_SEC: f64 = 2.0;
+
+/// The least of both shares: it tells whether there is still too much, and somebody gets through.
+const LEAST: f64 = 1.0 / 64.0;
+
+/// So much greater than the share that is taken on is that of what is answered: some are always told when to come back.
+const ANSWERED_BESIDE: f64 = 1.25;
+
+/// How long a Call-ID keeps what it has drawn: for longer than it takes to answer a challenge, and not until who was refused comes back.
+const EPOCH_SECS: u64 = 8;
+
+counters! {
+    /// New requests that were refused because more came than is done.
+    refused,
+    /// New requests that were dropped without an answer because refusing them all would have been too much.
+    dropped,
+    /// The share of new requests that is taken on now, in percent.
+    taken_on_percent,
+}
+
+/// What is borne before anything is refused.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Patience {
+    /// How full the fullest socket may be, from 0 to 1.
+    pub level: f64,
+    /// How long it may be fuller.
+    pub time: Duration,
+}
+
+/// What becomes of a new request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is handled like any other.
+    TakenOn,
+    /// It is told to come back later.
+    Refused,
+    /// It is forgotten.
+    Dropped,
+}
+
+/// Decides on the new requests of one shard.
+#[derive(Debug)]
+pub(super) struct Admission {
+    /// The share of new requests that are taken on.
+    taken_on: f64,
+    /// The share of those that get any answer, which is greater.
+    answered: f64,
+    /// The share taken on from which on down more are dropped before fewer are taken on.
+    worth_refusing: f64,
+    looked: Option<Duration>,
+    standing: Option<Standing>,
+    counters: Counters,
+}
+
+/// A backlog above what is borne at every look.
+#[derive(Debug)]
+struct Standing {
+    /// For how long, in this step.
+    time: Duration,
+    /// The least that waited in this step, and in the one before.
+    least: f64,
+    before: f64,
+    has_dropped: bool,
+}
+
+impl Standing {
+    fn new(before: f64) -> Self {
+        Self { time: Duration::ZERO, least: 1.0, before, has_dropped: false }
+    }
+
+    fn is_worked_off(&self) -> bool {
+        !self.has_dropped && self.least <= self.before * (1.0 - WORKED_OFF)
+    }
+}
+
+impl Admission {
+    /// Takes on everything. Where a refusal is little beside a request that is taken on (a call is served) all are answered while an eighth
+    /// is taken on; elsewhere while a half is.
+    pub fn new(is_refusal_cheap: bool) -> Self {
+        let worth_refusing = if is_refusal_cheap { 0.125 } else { 0.5 };
+        let (looked, standing, counters) = (None, None, Counters::default());
+        Self { taken_on: 1.0, answered: 1.0, worth_refusing, looked, standing, counters }
+    }
+
+    /// Takes note of how full the fullest socket is, and whether one had no room.
+    pub fn note(&mut self, now: Duration, level: f64, has_dropped: bool, patience: Patience) {
+        let passed = self.looked.replace(now).map_or(Duration::ZERO, |looked| now.saturating_sub(looked));
+        if level <= patience.level {
+            self.standing = None;
+            if self.is_limited() {
+                self.rise(passed.as_secs_f64());
+                self.tell_end();
+            }
+            return;
+        }
+        let standing = match &mut self.standing {
+            Some(standing) if passed < SILENCE => {
+                standing.time += passed.min(LONGEST_LOOK);
+                standing
+            }
+            new => new.insert(Standing::new(level)),
+        };
+        standing.least = standing.least.min(level);
+        standing.has_dropped |= has_dropped;
+        let step = if self.taken_on < 1.0 { STEP } else { patience.time };
+        if standing.time < step {
+            return;
+        }
+        let (least, is_worked_off) = (standing.least, standing.is_worked_off());
+        *standing = Standing::new(least);
+        if !is_worked_off {
+            self.tell_beginning();
+            // In proportion to what waits, half at most: where there is hardly too much, hardly anything more is refused.
+            self.fall(1.0 - least / 2.0);
+        }
+    }
+
+    fn tell_beginning(&self) {
+        if !self.is_limited() {
+            tracing::warn!("more comes than is done: new requests are refused");
+        }
+    }
+
+    fn tell_end(&self) {
+        if !self.is_limited() {
+            let Counters { refused, dropped, .. } = self.counters;
+            tracing::info!(refused, dropped, "all new requests are taken on again");
+        }
+    }
+
+    fn fall(&mut self, factor: f64) {
+        if self.taken_on > self.worth_refusing {
+            self.taken_on = (self.taken_on * factor).max(self.worth_refusing);
+        } else if self.answered > self.least_answered() {
+            self.answered = (self.answered * factor).max(self.least_answered());
+        } else {
+            self.taken_on = (self.taken_on * factor).max(LEAST);
+            self.answered = self.least_answered();
+        }
+    }
+
+    /// The way back is that of the fall.
+    fn rise(&mut self, secs: f64) {
+        if self.taken_on < self.worth_refusing {
+            self.taken_on = (self.taken_on + TAKEN_ON_PER_SEC * secs).min(self.worth_refusing);
+            self.answered = self.answered.max(self.least_answered());
+        } else if self.answered < 1.0 {
+            self.answered = (self.answered + ANSWERED_PER_SEC * secs).min(1.0);
+        } else {
+            self.taken_on = (self.taken_on + TAKEN_ON_PER_SEC * secs).min(1.0);
+        }
+    }
+
+    fn least_answered(&self) -> f64 {
+        self.taken_on * ANSWERED_BESIDE
+    }
+
+    /// Whether any new request is refused now.
+    pub fn is_limited(&self) -> bool {
+        self.taken_on < 1.0
+    }
+
+    /// What becomes of a new request of that Call-ID. It draws the same in every shard and process, so of two on its way the one that takes on
+    /// less decides, and what that one takes on the other one does not refuse.
+    pub fn decide(&mut self, now: Now, hash: &ShardHash, call_id: Option<&[u8]>) -> Fate {
+        // One without a Call-ID is against the grammar, which answers it if it is taken on.
+        let drawn = hash.draw(now.unix.as_secs() / EPOCH_SECS, call_id.unwrap_or_default());
+        let drawn = f64::from(drawn) / (f64::from(u32::MAX) + 1.0);
+        if drawn < self.taken_on {
+            Fate::TakenOn
+        } else if drawn < self.answered {
+            self.counters.refused += 1;
+            Fate::Refused
+        } else {
+            self.counters.dropped += 1;
+            Fate::Dropped
+        }
+    }
+
+    /// What it has done, and what it does.
+    pub fn counters(&self) -> Counters {
+        Counters { taken_on_percent: (100.0 * self.taken_on) as u64, ..self.counters }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent::Secret;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    const PATIENCE: Patience = Patience { level: 0.12, time: Duration::from_millis(100) };
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(5000 + millis)
+    }
+
+    /// How much is taken on after each of these looks.
+    fn looks(admission: &mut Admission, looks: impl IntoIterator<Item = (u64, f64)>) -> Vec<f64> {
+        let each = looks.into_iter().map(|(millis, level)| {
+            admission.note(at(millis), level, false, PATIENCE);
+            admission.taken_on
+        });
+        each.collect()
+    }
+
+    fn busy(times: impl IntoIterator<Item = u64>) -> f64 {
+        *looks(&mut Admission::new(true), times.into_iter().map(|millis| (millis, 1.0))).last().unwrap()
+    }
+
+    #[test]
+    fn a_burst_is_worked_off_and_what_stands_is_overload() {
+        assert_eq!(busy((0..10).map(|n| 10 * n)), 1.0);
+        assert_eq!(busy((0..11).map(|n| 10 * n)), 0.5);
+        assert_eq!(busy((0..16).map(|n| 10 * n)), 0.25, "a step later");
+        assert_eq!(busy((0..100).map(|n| 10 * n)), LEAST);
+        let mut admission = Admission::new(true);
+        assert_eq!(looks(&mut admission, (0..100).map(|n| (10 * n, 0.2 * f64::from(u8::from(n % 8 > 0))))), [1.0; 100]);
+        let falling = (0..40).map(|n| (1000 + 10 * n, 1.0 - 0.02 * n as f64));
+        assert_eq!(looks(&mut Admission::new(true), falling), [1.0; 40], "it becomes less");
+    }
+
+    #[test]
+    fn what_the_kernel_drops_is_not_worked_off() {
+        let mut admission = Admission::new(true);
+        (0..40).for_each(|n| admission.note(at(10 * n), 1.0 - 0.02 * n as f64, true, PATIENCE));
+        assert!(admission.taken_on < 0.2, "{admission:?}");
+    }
+
+    #[test]
+    fn a_pause_does_not_count_nor_does_a_silence() {
+        assert_eq!(busy([0, 150, 155]), 1.0, "the processor was away");
+        assert_eq!(busy((0..20).map(|burst| 60_000 * burst)), 1.0, "a burst a minute");
+        assert!(busy((0..20).map(|turn| 400 * turn)) < 1.0, "turns that are that long are overload");
+    }
+
+    #[test]
+    fn without_patience_the_first_look_counts() {
+        let mut admission = Admission::new(true);
+        admission.note(at(0), 0.5, false, Patience { time: Duration::ZERO, ..PATIENCE });
+        assert_eq!(admission.taken_on, 0.75);
+    }
+
+    #[test]
+    fn the_shares_fall_one_after_the_other_and_rise_the_same_way() {
+        let shares = |admission: &Admission| (admission.taken_on, admission.answered);
+        let mut admission = Admission::new(false);
+        let mut seen = vec![shares(&admission)];
+        for _ in 0..8 {
+            admission.fall(0.5);
+            seen.push(shares(&admission));
+        }
+        let expected = [
+            (1.0, 1.0),
+            (0.5, 1.0),
+            (0.5, 0.625),
+            (0.25, 0.3125),
+            (0.125, 0.15625),
+            (0.0625, 0.078125),
+            (0.03125, 0.0390625),
+            (LEAST, 1.25 * LEAST),
+            (LEAST, 1.25 * LEAST),
+        ];
+        assert_eq!(seen, expected);
+        let mut millis = 0;
+        while admission.is_limited() {
+            let before = shares(&admission);
+            admission.rise(0.01);
+            assert!(admission.taken_on >= before.0 && admission.answered >= before.1, "{admission:?}");
+            assert!(admission.taken_on <= admission.answered, "{admission:?}");
+            millis += 10;
+        }
+        assert!((1000..1500).contains(&millis), "{millis}");
+    }
+
+    #[test]
+    fn a_call_is_taken_on_as_a_whole_and_nobody_is_refused_for_ever() {
+        let hash = ShardHash::new(&Secret::new([7; 32]));
+        let mut admission = Admission { taken_on: 0.25, answered: 0.5, ..Admission::new(true) };
+        let now = |secs| Now { monotonic: Duration::ZERO, unix: Duration::from_secs(1_700_000_000 + secs) };
+        let mut decide = |secs, n: u32| admission.decide(now(secs), &hash, Some(format!("{n}@host").as_bytes()));
+        let mut fates = [0; 3];
+        for n in 0..8000 {
+            let fate = decide(0, n);
+            fates[fate as usize] += 1;
+            assert_eq!(decide(7, n), fate, "the epoch is the same");
+        }
+        for (fate, expected) in fates.into_iter().zip([2000, 2000, 4000]) {
+            assert!((expected - 200..expected + 200).contains(&fate), "{fates:?}");
+        }
+        let chances = |n| (0..32).filter(|epoch| decide(EPOCH_SECS * epoch, n) == Fate::TakenOn).count();
+        let chances: Vec<_> = (0..200).map(chances).collect();
+        assert!(chances.iter().all(|&chances| (1..20).contains(&chances)), "{chances:?}");
+        assert_eq!(admission.counters().taken_on_percent, 25);
+    }
+
+    #[test]
+    fn what_is_drawn_is_nothing_that_the_owner_tells() {
+        let hash = ShardHash::new(&Secret::new([7; 32]));
+        let mut admission = Admission { taken_on: 0.5, ..Admission::new(true) };
+        let now = Now { monotonic: Duration::ZERO, unix: Duration::from_secs(1_700_000_000) };
+        let mine: Vec<_> = (0..8000).map(|n| n.to_string()).filter(|id| hash.owner(id.as_bytes(), 4) == 1).collect();
+        let taken = mine.iter().filter(|id| admission.decide(now, &hash, Some(id.as_bytes())) == Fate::TakenOn).count();
+        assert!((900..1100).contains(&taken) && (1900..2100).contains(&mine.len()), "{taken} of {}", mine.len());
+    }
+
+    /// A shard and its socket: what it costs to handle a message, in microseconds, and how many find room.
+    struct Simulated {
+        admission: Admission,
+        hash: ShardHash,
+        work: Work,
+        room: usize,
+        now: f64,
+        looked: f64,
+        arrived: f64,
+        /// How many have arrived, and how many have drawn.
+        number: u32,
+        drawn: u32,
+        has_dropped: bool,
+        /// Whether each is new.
+        queue: VecDeque<bool>,
+        told: Told,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    struct Work {
+        take_on: f64,
+        refuse: f64,
+        drop: f64,
+    }
+
+    #[derive(Clone, Copy, Debug, Default)]
+    struct Told {
+        taken_on: u32,
+        refused: u32,
+        dropped: u32,
+        /// What the socket had no room for, new and not.
+        lost: [u32; 2],
+        others: u32,
+    }
+
+    impl Simulated {
+        fn new(work: Work, room: usize, is_refusal_cheap: bool) -> Self {
+            Self {
+                admission: Admission::new(is_refusal_cheap),
+                hash: ShardHash::new(&Secret::new([7; 32])),
+                work,
+                room,
+                now: 0.0,
+                looked: 0.0,
+                arrived: 0.0,
+                number: 0,
+                drawn: 0,
+                has_dropped: false,
+                queue: VecDeque::new(),
+                told: Told::default(),
+            }
+        }
+
+        fn arrive(&mut self, gap: f64) {
+            while self.arrived <= self.now {
+                self.arrived += gap;
+                self.number += 1;
+                // Every 16th is under way.
+                let is_new = !self.number.is_multiple_of(16);
+                if self.queue.len() >= self.room {
+                    self.told.lost[usize::from(!is_new)] += 1;
+                    self.has_dropped = true;
+                } else {
+                    self.queue.push_back(is_new);
+                }
+            }
+        }
+
+        /// Goes on for so long at a message each `gap` microseconds.
+        fn go_on(&mut self, millis: u32, gap: f64) -> Told {
+            self.told = Told::default();
+            self.arrived = self.arrived.max(self.now);
+            let until = self.now + 1000.0 * f64::from(millis);
+            while self.now < until {
+                self.arrive(gap);
+                let batch: Vec<_> = self.queue.drain(..self.queue.len().min(48)).collect();
+                if self.now >= self.looked {
+                    self.looked = self.now + 10_000.0;
+                    let level = self.queue.len() as f64 / self.room as f64;
+                    let now = Duration::from_nanos((1000.0 * self.now) as u64);
+                    self.admission.note(now, level, std::mem::take(&mut self.has_dropped), PATIENCE);
+                }
+                let now = Now { monotonic: Duration::ZERO, unix: Duration::from_secs(self.now as u64 / 1_000_000) };
+                // An idle shard sleeps until the next one.
+                self.now = if batch.is_empty() { self.arrived } else { self.now };
+                for is_new in batch {
+                    self.drawn += 1;
+                    let call_id = self.drawn.to_le_bytes();
+                    let fate = if is_new && self.admission.is_limited() {
+                        self.admission.decide(now, &self.hash, Some(&call_id))
+                    } else {
+                        Fate::TakenOn
+                    };
+                    let (count, work) = match fate {
+                        Fate::TakenOn if is_new => (&mut self.told.taken_on, self.work.take_on),
+                        Fate::TakenOn => (&mut self.told.others, self.work.take_on.min(10.0)),
+                        Fate::Refused => (&mut self.told.refused, self.work.refuse),
+                        Fate::Dropped => (&mut self.told.dropped, self.work.drop),
+                    };
+                    *count += 1;
+                    self.now += work;
+                }
+            }
+            self.told
+        }
+    }
+
+    /// A shard that forwards, and one that serves calls.
+    const FORWARDS: Work = Work { take_on: 4.0, refuse: 3.0, drop: 1.2 };
+    const SERVES: Work = Work { take_on: 60.0, refuse: 5.0, drop: 2.0 };
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+        /// Within what could at least be dropped. What the socket loses it loses in the first second.
+        #[test]
+        fn what_is_under_way_gets_through_a_flood_and_new_requests_as_many_as_can_be_done(
+            serves: bool,
+            more in 1.15..2.2f64,
+            room in 400usize..8000,
+        ) {
+            let work = if serves { SERVES } else { FORWARDS };
+            let mut shard = Simulated::new(work, room, serves);
+            let calm = shard.go_on(2000, work.take_on / 0.9);
+            prop_assert_eq!((calm.refused, calm.dropped, calm.lost), (0, 0, [0; 2]));
+
+            let gap = work.take_on / more;
+            shard.go_on(1000, gap);
+            let flood = shard.go_on(4000, gap);
+            prop_assert!(f64::from(flood.lost[1]) <= 0.01 * f64::from(flood.others), "{:?}", flood);
+            prop_assert!(flood.refused > 100, "{:?}", flood);
+            // Where refusals cost nothing and it is known who is to be refused.
+            let best = 4e6 / gap * (gap - work.drop) / (work.take_on - work.drop);
+            let least = if serves { 0.75 } else { 0.5 };
+            prop_assert!(f64::from(flood.taken_on) >= least * best, "{:?}, at best {}", flood, best);
+
+            shard.go_on(1700, work.take_on / 0.6);
+            let after = shard.go_on(1000, work.take_on / 0.6);
+            prop_assert_eq!((after.refused, after.dropped, after.lost), (0, 0, [0; 2]));
+        }
+
+        #[test]
+        fn a_pause_of_the_host_refuses_nobody(load in 0.1..0.8f64, millis in 1.0..50.0f64, serves: bool) {
+            let work = if serves { SERVES } else { FORWARDS };
+            let mut shard = Simulated::new(work, 6500, serves);
+            for _ in 0..5 {
+                shard.go_on(1000, work.take_on / load);
+                shard.now += 1000.0 * millis;
+            }
+            let told = shard.go_on(1000, work.take_on / load);
+            prop_assert_eq!((told.refused, told.dropped), (0, 0));
+            prop_assert!(!shard.admission.is_limited() && shard.admission.counters.refused == 0);
+        }
+    }
+}
