@@ -14,12 +14,14 @@ pub mod setups;
 
 use super::{
     AppRules, AppSeat, SideLink,
+    admission::{self, Admission, Fate},
+    is_new_request,
     neighbours::{run_due, tell_reports},
     side::Answered,
 };
 use crate::{
     figures::{Counted, Figures},
-    io,
+    io::{self, Backlog},
     proxy::{self, Errand, HopTokens, Probe, sealed},
 };
 use agent::{AppBranch, Draft, Flow, ListenerId, Now, Outbox, PLACEHOLDER, Received, ShardHash, Ticket, Way};
@@ -122,6 +124,7 @@ impl io::Seed for Seat {
             lookups,
             side,
             successor: Vec::new(),
+            admission: Admission::new(true),
             last_words: LastWords::new(setups),
             adopting: Vec::new(),
             orders,
@@ -171,6 +174,7 @@ pub struct AppShard {
     side: SideLink,
     /// Who takes what is new; empty while that is we.
     successor: Vec<SocketAddr>,
+    admission: Admission,
     last_words: LastWords,
     /// Who wants to know that what was adopted is kept, with the last ticket of that.
     adopting: Vec<(Ticket, mpsc::SyncSender<()>)>,
@@ -227,6 +231,18 @@ impl AppShard {
         if let Some(&peer) = successor.filter(|_| !self.app.knows(&message)) {
             self.counters.passed_to_successor += 1;
             return out.send(self.link.to(peer), out.arena().alloc([received.octets]));
+        }
+        // A probe and what has never left the switch come on an inward flow; that is of a call that was taken on.
+        if self.admission.is_limited()
+            && is_new_request(&message)
+            && !proxy::is_inward(&from_outside.flow)
+            && !self.app.knows(&message)
+        {
+            match self.admission.decide(now, &self.link.hash, message.call_id()) {
+                Fate::TakenOn => {}
+                Fate::Refused => return self.app.refuse_overloaded(&from_outside, &message, out),
+                Fate::Dropped => return,
+            }
         }
         let is_known = || self.app.knows(&message);
         self.last_words.note_received(now, &message, from_outside.flow, is_known, &self.link, out);
@@ -329,6 +345,10 @@ impl io::Core for AppShard {
         self.send_posted(now, out);
     }
 
+    fn handle_backlog(&mut self, now: Now, Backlog { level, has_dropped }: Backlog) {
+        self.admission.note(now.monotonic, level, has_dropped, self.rules.patience);
+    }
+
     fn handle_batch<'t>(&mut self, now: Now, batch: &[Received<'t>], out: &mut Outbox<'t>) {
         for received in batch {
             self.handle(now, received, out);
@@ -383,10 +403,12 @@ impl io::Core for AppShard {
         let app = self.app.counters().values();
         let transactions = self.app.transaction_counters().values();
         let hop = self.counters.values();
+        let admission = self.admission.counters().values();
         self.figures.publish(&[
             Counted { agent: "appserver", names: &["calls_now", "setups_now", "runs_now"], values: &now },
             Counted { agent: "appserver", names: appserver::Counters::NAMES, values: &app },
             Counted { agent: "transactions", names: transaction::Counters::NAMES, values: &transactions },
+            Counted { agent: "overload", names: admission::Counters::NAMES, values: &admission },
             Counted { agent: "hop", names: Counters::NAMES, values: &hop },
         ]);
         tell_reports(&mut self.app);

@@ -11,7 +11,7 @@ agent::counters! {
     cancelled,
     /// INVITEs of ours, one for each leg and each answer to a challenge.
     legs,
-    /// INVITEs refused because a limit was reached, or while the server drained.
+    /// New requests refused because a limit was reached, because more came than is done, or while the server drained.
     refused,
     /// INVITEs and other requests challenged.
     challenged,

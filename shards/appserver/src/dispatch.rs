@@ -16,8 +16,23 @@ use crate::{
 use agent::{Agent, Flow, Now, Outbox, PLACEHOLDER, Received, Way};
 use dialog::{NewResponse, Replaces};
 use dialplan::{RunId, Step};
-use sip::{HeaderName, Message, Method, Request, Response, StatusCode, Uri, write};
+use sip::{HeaderName, Message, Method, Request, Response, StartLine, StatusCode, Uri, write};
 use transaction::{Arrived, ClientId, ServerId};
+
+/// 503 without a transaction: there is no room for one, or no time.
+pub(crate) fn refuse_statelessly(core: &mut Core, message: &Message<'_>, flow: Flow, out: &mut Outbox<'_>) {
+    if matches!(message.start_line(), StartLine::Request { method: Method::Ack, .. }) {
+        return;
+    }
+    core.counters.refused += 1;
+    let mut draft = out.draft();
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let tag = crate::mint::tag_text(core.mint.draw());
+    write::begin_response(&mut draft, message, status, status.reason(), &tag, flow.peer);
+    write::header(&mut draft, HeaderName::RetryAfter, core.settings.retry_after_secs.to_string().as_bytes());
+    write::finish(&mut draft, b"");
+    out.post(Way::Response(flow), draft.into_bump_slice());
+}
 
 /// One turn's work with the application server.
 pub(crate) struct Turn<'c, 't> {
@@ -83,7 +98,7 @@ impl<'t> Turn<'_, 't> {
         let asked = |server| Asked { server, flow, message };
         match self.core.transactions.handle_request(self.now, flow, &request, self.out) {
             Arrived::Absorbed => {}
-            Arrived::Full => self.refuse_statelessly(message, &request, flow),
+            Arrived::Full => refuse_statelessly(self.core, message, flow, self.out),
             Arrived::Merged(server) => self.answer(asked(server), StatusCode::LOOP_DETECTED),
             Arrived::Cancel { id, invite } => self.handle_cancel(asked(id), invite),
             Arrived::Ack(Some(server)) => self.handle_ack(asked(server)),
@@ -94,21 +109,6 @@ impl<'t> Turn<'_, 't> {
 
     fn answer(&mut self, asked: Asked<'_>, status: StatusCode) {
         self.context(Key::NONE).respond(asked, &NewResponse::new(status, b""));
-    }
-
-    /// 503 without a transaction: there is no room for one.
-    fn refuse_statelessly(&mut self, message: &Message<'_>, request: &Request<'_>, flow: Flow) {
-        if request.method == Method::Ack {
-            return;
-        }
-        self.core.counters.refused += 1;
-        let mut draft = self.out.draft();
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        let tag = crate::mint::tag_text(self.core.mint.draw());
-        write::begin_response(&mut draft, message, status, status.reason(), &tag, flow.peer);
-        write::header(&mut draft, HeaderName::RetryAfter, self.core.settings.retry_after_secs.to_string().as_bytes());
-        write::finish(&mut draft, b"");
-        self.out.post(Way::Response(flow), draft.into_bump_slice());
     }
 
     fn handle_new(&mut self, asked: Asked<'_>, request: &Request<'_>, is_draining: bool) {

@@ -5,7 +5,7 @@ use crate::{
     Answer, Counters, Place, QueryId, Settings, Surroundings,
     call::Call,
     call_back,
-    dispatch::Turn,
+    dispatch::{self, Turn},
     established::{ADMIN, Established, UNHEARD},
     mint::{Mint, parse_tag},
     plans::Compiled,
@@ -362,6 +362,11 @@ impl AppServer {
             let dialog = request.to.tag.is_some_and(is_known) || replaces.is_some_and(|r| is_known(r.to_tag));
             dialog || self.core.transactions.knows_request(&request)
         })
+    }
+
+    /// Refuses a new request because more comes than is done (503 with Retry-After); nothing is kept of it.
+    pub fn refuse_overloaded(&mut self, received: &Received<'_>, message: &Message<'_>, out: &mut Outbox<'_>) {
+        dispatch::refuse_statelessly(&mut self.core, message, received.flow, out);
     }
 
     /// Takes no new calls (503 with Retry-After), or takes them again; the calls that are there go on.
