@@ -85,7 +85,7 @@ impl Parts {
     #[inline(always)]
     fn note(&mut self, length: usize) {
         debug_assert!(length <= u16::MAX.into());
-        if self.count % LENGTHS == 0 && self.count > 0 {
+        if self.count.is_multiple_of(LENGTHS) && self.count > 0 {
             self.take(self.lengths);
             self.lengths = 0;
         }
