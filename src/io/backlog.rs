@@ -23,14 +23,18 @@ pub struct Backlog {
     /// How full the fullest one is, from 0 to 1. The kernel gives back what was read in portions of at most a quarter of all, so it may
     /// be less full than that by as much as was read since it was last empty.
     pub level: f64,
-    /// Whether one of them had no room for a datagram since it was last looked at.
-    pub has_dropped: bool,
+    /// Datagrams that were received since they were last looked at.
+    pub received: u64,
+    /// And those for which there was no room.
+    pub lost: u64,
 }
 
 /// Looks at the sockets from time to time.
 pub(super) struct Gauge {
     /// When to look again.
     due: Duration,
+    /// Datagrams that had been received when it last looked.
+    received: u64,
     /// What each socket has dropped, as the kernel counts it.
     dropped: Vec<Option<u32>>,
 }
@@ -42,7 +46,7 @@ impl Gauge {
             let socket = socket.as_ref().filter(|_| carries_datagrams(number))?;
             Some(told(socket)?[DROPS])
         };
-        Self { due: Duration::ZERO, dropped: sockets.iter().enumerate().map(dropped).collect() }
+        Self { due: Duration::ZERO, received: 0, dropped: sockets.iter().enumerate().map(dropped).collect() }
     }
 
     /// What waits in the sockets now, if it is time to look.
@@ -52,16 +56,19 @@ impl Gauge {
         }
         self.due = now + INTERVAL;
         let mut backlog = Backlog::default();
+        let before_all = count.dropped_by_kernel;
         for (socket, before) in sockets.iter().zip(&mut self.dropped) {
             let (Some(socket), Some(before)) = (socket, before) else { continue };
             let Some(told) = told(socket) else { continue };
             let dropped = told[DROPS].wrapping_sub(*before);
             *before = told[DROPS];
             count.dropped_by_kernel += u64::from(dropped);
-            backlog.has_dropped |= dropped > 0;
             let level = f64::from(told[ALLOCATED]) / f64::from(told[ROOM].max(1));
             backlog.level = backlog.level.max(level.min(1.0));
         }
+        backlog.lost = count.dropped_by_kernel - before_all;
+        backlog.received = count.received - self.received;
+        self.received = count.received;
         Some(backlog)
     }
 }

@@ -8,9 +8,11 @@
 //! Who is refused is drawn by Call-ID: a request that comes again, or with credentials, meets what it met before, and calls are
 //! taken on whole. Each epoch draws anew, so that a phone which registers by one Call-ID for ever is not refused for ever.
 //!
-//! A refusal costs too, where a proxy is all there is nearly as much as forwarding. So when the share is small and the backlog
-//! still stands, new requests are dropped (RFC 3261 §21.5.4 allows that), fewer and fewer of them being answered.
+//! A refusal costs too, where a proxy is all there is nearly as much as forwarding. So when the share is small (of a proxy a
+//! little less than all) and the backlog still stands, new requests are dropped (RFC 3261 §21.5.4 allows that), fewer and fewer of them being
+//! answered.
 
+use crate::io::Backlog;
 use agent::{Now, ShardHash, counters};
 use std::time::Duration;
 
@@ -26,15 +28,21 @@ const STEP: Duration = Duration::from_millis(25);
 /// A backlog that has become less by this part of it since the step before is being worked off.
 const WORKED_OFF: f64 = 1.0 / 8.0;
 
+/// What a step takes from the share that is taken on: this part of the square of how full the fullest socket is (little where it is about right, much
+/// before it overflows), or so many times what was lost for want of room (who is refused costs too, so as much more must be), and so much
+/// at most.
+const CUT_BY_LEVEL: f64 = 1.0 / 4.0;
+const CUT_BY_LOSS: f64 = 1.5;
+const LARGEST_CUT: f64 = 0.5;
+
 /// What the share of new requests that are taken on gains a second, and what that of those that are answered does.
 const TAKEN_ON_PER_SEC: f64 = 1.0;
 const ANSWERED_PER_SEC: f64 = 2.0;
+/// So many times faster until they fall again: it may have been no more than a moment.
+const FASTER_AT_FIRST: f64 = 4.0;
 
 /// The least of both shares: it tells whether there is still too much, and somebody gets through.
 const LEAST: f64 = 1.0 / 64.0;
-
-/// So much greater than the share that is taken on is that of what is answered: some are always told when to come back.
-const ANSWERED_BESIDE: f64 = 1.25;
 
 /// How long a Call-ID keeps what it has drawn: for longer than it takes to answer a challenge, and not until who was refused comes back.
 const EPOCH_SECS: u64 = 8;
@@ -75,12 +83,28 @@ pub(super) struct Admission {
     taken_on: f64,
     /// The share of those that get any answer, which is greater.
     answered: f64,
-    /// The share taken on from which on down more are dropped before fewer are taken on.
-    worth_refusing: f64,
+    refusal: Refusal,
+    /// Whether it has taken on more again, and whether that was too much, since it took on all.
+    has_risen: bool,
+    has_fallen_again: bool,
     looked: Option<Duration>,
     standing: Option<Standing>,
     counters: Counters,
 }
+
+/// What a refusal is worth.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    /// The share taken on from which on down more are dropped before fewer are taken on.
+    worth_while: f64,
+    /// So much greater than the share that is taken on is that of what is answered: some are always told when to come back.
+    beside: f64,
+}
+
+/// Where calls are served it is little beside a request that is taken on.
+const CHEAP: Refusal = Refusal { worth_while: 0.125, beside: 1.25 };
+/// It costs a proxy nearly as much as to forward.
+const DEAR: Refusal = Refusal { worth_while: 0.9, beside: 1.05 };
 
 /// A backlog above what is borne at every look.
 #[derive(Debug)]
@@ -90,35 +114,46 @@ struct Standing {
     /// The least that waited in this step, and in the one before.
     least: f64,
     before: f64,
-    has_dropped: bool,
+    /// What was received in it, and what was lost for want of room.
+    received: u64,
+    lost: u64,
+    /// Whether some of that was lost while there was no pause.
+    loses: bool,
 }
 
 impl Standing {
     fn new(before: f64) -> Self {
-        Self { time: Duration::ZERO, least: 1.0, before, has_dropped: false }
+        Self { time: Duration::ZERO, least: 1.0, before, received: 0, lost: 0, loses: false }
     }
 
-    fn is_worked_off(&self) -> bool {
-        !self.has_dropped && self.least <= self.before * (1.0 - WORKED_OFF)
+    /// What is to be taken from the share that is taken on; nothing if the backlog is being worked off.
+    fn cut(&self) -> f64 {
+        if !self.loses && self.least <= self.before * (1.0 - WORKED_OFF) {
+            return 0.0;
+        }
+        let lost = self.lost as f64 / (self.lost + self.received).max(1) as f64;
+        (CUT_BY_LOSS * lost).max(CUT_BY_LEVEL * self.least.powi(2)).min(LARGEST_CUT)
     }
 }
 
 impl Admission {
-    /// Takes on everything. Where a refusal is little beside a request that is taken on (a call is served) all are answered while an eighth
-    /// is taken on; elsewhere while a half is.
+    /// Takes on everything. A refusal is cheap where calls are served.
     pub fn new(is_refusal_cheap: bool) -> Self {
-        let worth_refusing = if is_refusal_cheap { 0.125 } else { 0.5 };
+        let refusal = if is_refusal_cheap { CHEAP } else { DEAR };
         let (looked, standing, counters) = (None, None, Counters::default());
-        Self { taken_on: 1.0, answered: 1.0, worth_refusing, looked, standing, counters }
+        let (has_risen, has_fallen_again) = (false, false);
+        Self { taken_on: 1.0, answered: 1.0, refusal, has_risen, has_fallen_again, looked, standing, counters }
     }
 
-    /// Takes note of how full the fullest socket is, and whether one had no room.
-    pub fn note(&mut self, now: Duration, level: f64, has_dropped: bool, patience: Patience) {
+    /// Takes note of what waits in the sockets.
+    pub fn note(&mut self, now: Duration, Backlog { level, received, lost }: Backlog, patience: Patience) {
         let passed = self.looked.replace(now).map_or(Duration::ZERO, |looked| now.saturating_sub(looked));
         if level <= patience.level {
             self.standing = None;
             if self.is_limited() {
-                self.rise(passed.as_secs_f64());
+                let speed = if self.has_fallen_again { 1.0 } else { FASTER_AT_FIRST };
+                self.rise(speed * passed.min(LONGEST_LOOK).as_secs_f64());
+                self.has_risen = true;
                 self.tell_end();
             }
             return;
@@ -126,22 +161,23 @@ impl Admission {
         let standing = match &mut self.standing {
             Some(standing) if passed < SILENCE => {
                 standing.time += passed.min(LONGEST_LOOK);
+                standing.loses |= lost > 0 && passed <= LONGEST_LOOK;
                 standing
             }
             new => new.insert(Standing::new(level)),
         };
         standing.least = standing.least.min(level);
-        standing.has_dropped |= has_dropped;
+        (standing.received, standing.lost) = (standing.received + received, standing.lost + lost);
         let step = if self.taken_on < 1.0 { STEP } else { patience.time };
         if standing.time < step {
             return;
         }
-        let (least, is_worked_off) = (standing.least, standing.is_worked_off());
-        *standing = Standing::new(least);
-        if !is_worked_off {
+        let cut = standing.cut();
+        *standing = Standing::new(standing.least);
+        if cut > 0.0 {
             self.tell_beginning();
-            // In proportion to what waits, half at most: where there is hardly too much, hardly anything more is refused.
-            self.fall(1.0 - least / 2.0);
+            self.has_fallen_again |= self.has_risen;
+            self.fall(1.0 - cut);
         }
     }
 
@@ -151,16 +187,17 @@ impl Admission {
         }
     }
 
-    fn tell_end(&self) {
+    fn tell_end(&mut self) {
         if !self.is_limited() {
+            (self.has_risen, self.has_fallen_again) = (false, false);
             let Counters { refused, dropped, .. } = self.counters;
             tracing::info!(refused, dropped, "all new requests are taken on again");
         }
     }
 
     fn fall(&mut self, factor: f64) {
-        if self.taken_on > self.worth_refusing {
-            self.taken_on = (self.taken_on * factor).max(self.worth_refusing);
+        if self.taken_on > self.refusal.worth_while {
+            self.taken_on = (self.taken_on * factor).max(self.refusal.worth_while);
         } else if self.answered > self.least_answered() {
             self.answered = (self.answered * factor).max(self.least_answered());
         } else {
@@ -171,8 +208,8 @@ impl Admission {
 
     /// The way back is that of the fall.
     fn rise(&mut self, secs: f64) {
-        if self.taken_on < self.worth_refusing {
-            self.taken_on = (self.taken_on + TAKEN_ON_PER_SEC * secs).min(self.worth_refusing);
+        if self.taken_on < self.refusal.worth_while {
+            self.taken_on = (self.taken_on + TAKEN_ON_PER_SEC * secs).min(self.refusal.worth_while);
             self.answered = self.answered.max(self.least_answered());
         } else if self.answered < 1.0 {
             self.answered = (self.answered + ANSWERED_PER_SEC * secs).min(1.0);
@@ -182,7 +219,7 @@ impl Admission {
     }
 
     fn least_answered(&self) -> f64 {
-        self.taken_on * ANSWERED_BESIDE
+        self.taken_on * self.refusal.beside
     }
 
     /// Whether any new request is refused now.
@@ -226,17 +263,19 @@ mod tests {
         Duration::from_millis(5000 + millis)
     }
 
-    /// How much is taken on after each of these looks.
-    fn looks(admission: &mut Admission, looks: impl IntoIterator<Item = (u64, f64)>) -> Vec<f64> {
-        let each = looks.into_iter().map(|(millis, level)| {
-            admission.note(at(millis), level, false, PATIENCE);
+    /// How much is taken on after each of these looks: when, what waits, and the share that was lost.
+    fn looks(admission: &mut Admission, looks: impl IntoIterator<Item = (u64, f64, f64)>) -> Vec<f64> {
+        let each = looks.into_iter().map(|(millis, level, lost)| {
+            let lost = (1000.0 * lost) as u64;
+            admission.note(at(millis), Backlog { level, received: 1000 - lost, lost }, PATIENCE);
             admission.taken_on
         });
         each.collect()
     }
 
+    /// How much is taken on where two fifths are lost at each look.
     fn busy(times: impl IntoIterator<Item = u64>) -> f64 {
-        *looks(&mut Admission::new(true), times.into_iter().map(|millis| (millis, 1.0))).last().unwrap()
+        *looks(&mut Admission::new(true), times.into_iter().map(|millis| (millis, 1.0, 0.4))).last().unwrap()
     }
 
     #[test]
@@ -246,16 +285,43 @@ mod tests {
         assert_eq!(busy((0..16).map(|n| 10 * n)), 0.25, "a step later");
         assert_eq!(busy((0..100).map(|n| 10 * n)), LEAST);
         let mut admission = Admission::new(true);
-        assert_eq!(looks(&mut admission, (0..100).map(|n| (10 * n, 0.2 * f64::from(u8::from(n % 8 > 0))))), [1.0; 100]);
-        let falling = (0..40).map(|n| (1000 + 10 * n, 1.0 - 0.02 * n as f64));
+        let bursts = (0..100).map(|n| (10 * n, 0.2 * f64::from(u8::from(n % 8 > 0)), 0.0));
+        assert_eq!(looks(&mut admission, bursts), [1.0; 100]);
+        let falling = (0..40).map(|n| (1000 + 10 * n, 1.0 - 0.02 * n as f64, 0.0));
         assert_eq!(looks(&mut Admission::new(true), falling), [1.0; 40], "it becomes less");
     }
 
     #[test]
     fn what_the_kernel_drops_is_not_worked_off() {
         let mut admission = Admission::new(true);
-        (0..40).for_each(|n| admission.note(at(10 * n), 1.0 - 0.02 * n as f64, true, PATIENCE));
-        assert!(admission.taken_on < 0.2, "{admission:?}");
+        let falling = (0..40).map(|n| (10 * n, 1.0 - 0.02 * n as f64, 0.25));
+        assert!(*looks(&mut admission, falling).last().unwrap() < 0.2, "{admission:?}");
+    }
+
+    #[test]
+    fn who_has_hardly_too_much_refuses_hardly_anything() {
+        let after_a_while = |level: f64, lost: f64| {
+            let steady = (0..20).map(|n| (10 * n, level, lost));
+            *looks(&mut Admission::new(true), steady).last().unwrap()
+        };
+        assert!(after_a_while(0.5, 0.03) > 0.7);
+        assert!(after_a_while(0.13, 0.0) > 0.95);
+        assert!(after_a_while(1.0, 0.2) <= 0.5);
+    }
+
+    #[test]
+    fn what_was_dropped_in_a_pause_does_not_count() {
+        let mut admission = Admission::new(true);
+        for start in (0..10).map(|n| 1000 * n) {
+            // Two pauses, and after each the backlog becomes less by and by.
+            let after = |pause, count| {
+                (0..count)
+                    .map(move |n| (start + pause + 10 * n, 1.0 - 0.05 * n as f64, 0.5 * f64::from(u8::from(n == 0))))
+            };
+            let all = [(start, 0.0, 0.0)].into_iter().chain(after(60, 2)).chain(after(140, 40));
+            looks(&mut admission, all);
+        }
+        assert!(!admission.is_limited(), "{admission:?}");
     }
 
     #[test]
@@ -268,24 +334,27 @@ mod tests {
     #[test]
     fn without_patience_the_first_look_counts() {
         let mut admission = Admission::new(true);
-        admission.note(at(0), 0.5, false, Patience { time: Duration::ZERO, ..PATIENCE });
-        assert_eq!(admission.taken_on, 0.75);
+        let backlog = Backlog { level: 0.5, received: 100, lost: 0 };
+        admission.note(at(0), backlog, Patience { time: Duration::ZERO, ..PATIENCE });
+        assert_eq!(admission.taken_on, 1.0 - CUT_BY_LEVEL / 4.0);
     }
 
     #[test]
     fn the_shares_fall_one_after_the_other_and_rise_the_same_way() {
         let shares = |admission: &Admission| (admission.taken_on, admission.answered);
-        let mut admission = Admission::new(false);
+        let mut admission = Admission::new(true);
         let mut seen = vec![shares(&admission)];
-        for _ in 0..8 {
+        for _ in 0..10 {
             admission.fall(0.5);
             seen.push(shares(&admission));
         }
         let expected = [
             (1.0, 1.0),
             (0.5, 1.0),
-            (0.5, 0.625),
-            (0.25, 0.3125),
+            (0.25, 1.0),
+            (0.125, 1.0),
+            (0.125, 0.5),
+            (0.125, 0.25),
             (0.125, 0.15625),
             (0.0625, 0.078125),
             (0.03125, 0.0390625),
@@ -347,7 +416,8 @@ mod tests {
         /// How many have arrived, and how many have drawn.
         number: u32,
         drawn: u32,
-        has_dropped: bool,
+        /// Since the last look: how many came, and how many found no room.
+        came: [u64; 2],
         /// Whether each is new.
         queue: VecDeque<bool>,
         told: Told,
@@ -382,7 +452,7 @@ mod tests {
                 arrived: 0.0,
                 number: 0,
                 drawn: 0,
-                has_dropped: false,
+                came: [0; 2],
                 queue: VecDeque::new(),
                 told: Told::default(),
             }
@@ -394,9 +464,10 @@ mod tests {
                 self.number += 1;
                 // Every 16th is under way.
                 let is_new = !self.number.is_multiple_of(16);
+                self.came[0] += 1;
                 if self.queue.len() >= self.room {
                     self.told.lost[usize::from(!is_new)] += 1;
-                    self.has_dropped = true;
+                    self.came[1] += 1;
                 } else {
                     self.queue.push_back(is_new);
                 }
@@ -415,7 +486,8 @@ mod tests {
                     self.looked = self.now + 10_000.0;
                     let level = self.queue.len() as f64 / self.room as f64;
                     let now = Duration::from_nanos((1000.0 * self.now) as u64);
-                    self.admission.note(now, level, std::mem::take(&mut self.has_dropped), PATIENCE);
+                    let [came, dropped] = std::mem::take(&mut self.came);
+                    self.admission.note(now, Backlog { level, received: came - dropped, lost: dropped }, PATIENCE);
                 }
                 let now = Now { monotonic: Duration::ZERO, unix: Duration::from_secs(self.now as u64 / 1_000_000) };
                 // An idle shard sleeps until the next one.
@@ -474,6 +546,17 @@ mod tests {
             shard.go_on(1700, work.take_on / 0.6);
             let after = shard.go_on(1000, work.take_on / 0.6);
             prop_assert_eq!((after.refused, after.dropped, after.lost), (0, 0, [0; 2]));
+        }
+
+        #[test]
+        fn of_what_is_hardly_too_much_nearly_all_is_taken_on(serves: bool, more in 1.0..1.1f64, room in 400usize..8000) {
+            let work = if serves { SERVES } else { FORWARDS };
+            let mut shard = Simulated::new(work, room, serves);
+            let gap = work.take_on / more;
+            shard.go_on(1000, gap);
+            let flood = shard.go_on(4000, gap);
+            let new = 4e6 / gap * 15.0 / 16.0;
+            prop_assert!(f64::from(flood.taken_on) >= 0.8 * new, "{:?} of {}", flood, new);
         }
 
         #[test]

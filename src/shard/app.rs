@@ -345,8 +345,8 @@ impl io::Core for AppShard {
         self.send_posted(now, out);
     }
 
-    fn handle_backlog(&mut self, now: Now, Backlog { level, has_dropped }: Backlog) {
-        self.admission.note(now.monotonic, level, has_dropped, self.rules.patience);
+    fn handle_backlog(&mut self, now: Now, backlog: Backlog) {
+        self.admission.note(now.monotonic, backlog, self.rules.patience);
     }
 
     fn handle_batch<'t>(&mut self, now: Now, batch: &[Received<'t>], out: &mut Outbox<'t>) {

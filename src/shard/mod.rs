@@ -243,8 +243,8 @@ impl io::Core for Shard {
         self.send_posted(now, out);
     }
 
-    fn handle_backlog(&mut self, now: Now, Backlog { level, has_dropped }: Backlog) {
-        self.admission.note(now.monotonic, level, has_dropped, self.patience);
+    fn handle_backlog(&mut self, now: Now, backlog: Backlog) {
+        self.admission.note(now.monotonic, backlog, self.patience);
     }
 
     fn handle_batch<'t>(&mut self, now: Now, batch: &[Received<'t>], out: &mut Outbox<'t>) {

@@ -21,7 +21,7 @@ fn refused(shard: &mut Table, messages: &[Vec<u8>]) -> (usize, usize) {
 fn look(table: &mut Table, millis: u64, level: f64) {
     for _ in 0..millis / 10 {
         table.now.monotonic += Duration::from_millis(10);
-        table.shard.handle_backlog(table.now, Backlog { level, has_dropped: false });
+        table.shard.handle_backlog(table.now, Backlog { level, received: 100, lost: 0 });
     }
 }
 
