@@ -16,6 +16,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what must come.
@@ -200,6 +201,8 @@ fn what_waits_in_a_socket_is_told_while_a_shard_is_busy_and_what_it_drops_is_cou
     for _ in 1..SENT {
         send(&[b'x'; 400]);
     }
+    // The turns after it are to look.
+    sleep(Duration::from_millis(20));
     go_on.send(()).unwrap();
     // The shard has come to its end with all that there was, and sleeps.
     let Counters { received, dropped_by_kernel, .. } = poll(|| {
@@ -372,7 +375,7 @@ fn stream_messages_are_framed_wherever_the_segments_are_cut() {
             for octets in octets.chunks(piece).take(40) {
                 phone.write_all(octets).unwrap();
                 sent += octets.len();
-                std::thread::sleep(Duration::from_millis(2));
+                sleep(Duration::from_millis(2));
             }
             phone.write_all(&octets[sent..]).unwrap();
             expect(&mut phone, &octets);
@@ -460,7 +463,7 @@ fn a_slow_reader_is_cut_off_and_what_it_did_not_take_comes_back() {
         assert!(Instant::now() < deadline, "never cut: {:?}", edge.count());
         // It never reads; when it is cut, its own writes may fail.
         let _ = phone.write_all(&message);
-        std::thread::sleep(Duration::from_millis(10));
+        sleep(Duration::from_millis(10));
     }
     let (flow, octets) = told.recv_timeout(PATIENCE).unwrap();
     assert_eq!((flow.peer, octets.len()), (phone.local_addr().unwrap(), message.len()));
@@ -700,7 +703,7 @@ fn poll<T>(mut come: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(Instant::now() < deadline, "it never came");
-        std::thread::sleep(Duration::from_millis(2));
+        sleep(Duration::from_millis(2));
     }
 }
 
@@ -845,7 +848,7 @@ impl Core for ByFirstOctet {
                 continue;
             }
             while self.gate.as_ref().is_some_and(|gate| !gate.load(Ordering::Acquire)) {
-                std::thread::sleep(Duration::from_millis(1));
+                sleep(Duration::from_millis(1));
             }
             let mine: &[u8] = if owner == 0 { b"@0" } else { b"@1" };
             send(out, message.flow, &[message.octets, mine]);

@@ -139,7 +139,7 @@ fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until, way: Way) -> Re
     let mut ring: IoUring = builder
         .setup_cqsize(8192)
         .build(2 * u32::from(RING_BUFFERS))
-        .context("this kernel grants no io_uring with SINGLE_ISSUER and DEFER_TASKRUN")?;
+        .context("this kernel grants no io_uring with SINGLE_ISSUER and DEFER_TASKRUN, or with SQPOLL")?;
     // SAFETY: the entries and the buffers stay mapped until `buffers` drops, which is after the ring has been closed.
     unsafe {
         ring.submitter().register_buf_ring_with_flags(buffers.entries.as_ptr() as u64, RING_BUFFERS, 0, 0)?;
@@ -152,6 +152,8 @@ fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until, way: Way) -> Re
     let nap = Timespec::from(NAP);
     let mut sending: Vec<u16> = Vec::with_capacity(usize::from(RING_BUFFERS));
     let mut forwarded = 0;
+    // Sends of which the last completion has not come.
+    let mut owed = 0u64;
     while !until.reached() {
         match ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&nap)) {
             Ok(_) => {}
@@ -170,6 +172,7 @@ fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until, way: Way) -> Re
             if completion.user_data() != RECEIVE {
                 // What else completes is a send, maybe in two steps: its buffer is free with the last one.
                 if completion.user_data() != SENT && !cqueue::more(completion.flags()) {
+                    owed -= 1;
                     buffers.give_back([completion.user_data() as u16].into_iter());
                 }
                 continue;
@@ -197,10 +200,12 @@ fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until, way: Way) -> Re
                 Way::Uring => send.flags(squeue::Flags::SKIP_SUCCESS).user_data(SENT),
                 _ => send.user_data(buffer.into()),
             };
-            // SAFETY: header, iovec and buffer of this number are not touched until the enter that runs the send.
+            // SAFETY: header, iovec and buffer of this number are not touched until the buffer is given back: after the enter that
+            // runs the send, or with the send's last completion, which is waited for at the end.
             unsafe { submissions.push(&send) }.context("the ring has an entry for every buffer")?;
-            if way == Way::Uring {
-                sending.push(buffer);
+            match way {
+                Way::Uring => sending.push(buffer),
+                _ => owed += 1,
             }
             forwarded += 1;
         }
@@ -208,6 +213,11 @@ fn uring(socket: &UdpSocket, to: SocketAddrV4, mut until: Until, way: Way) -> Re
             // SAFETY: as for the first one.
             unsafe { submissions.push(&receive) }.context("the ring has an entry to spare")?;
         }
+    }
+    while owed > 0 {
+        ring.submit_and_wait(1)?;
+        let is_last = |entry: &cqueue::Entry| entry.user_data() < SENT && !cqueue::more(entry.flags());
+        owed -= ring.completion().filter(is_last).count() as u64;
     }
     // The kernel ends a dropped ring later, in its own time; until then the socket would keep its port.
     ring.submitter().register_sync_cancel(None, CancelBuilder::any())?;

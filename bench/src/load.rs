@@ -32,6 +32,10 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 /// The loss (errors included) that a highest rate may have.
 pub const TOLERATED_LOSS: f64 = 0.001;
 
+/// Between two trials the server works off what it has queued; one that refuses because too much came takes on all again.
+const REST: Duration = Duration::from_millis(200);
+const RECOVERY: Duration = Duration::from_secs(2);
+
 /// What is sent, and what counts as its completion.
 #[derive(Clone, Debug)]
 pub enum Workload {
@@ -269,18 +273,19 @@ pub fn find_max(load: &Load, sink: &UdpSocket, trial: Duration) -> Result<Outcom
         load.count = ((load.rate * trial.as_secs_f64()) as u64).max(1);
         let outcome = run(&load, sink)?;
         load.first_cseq = outcome.next_cseq;
-        match outcome.sustained() {
+        let sustained = outcome.sustained();
+        match sustained {
             true => served = load.rate,
             false => refused = load.rate,
         }
-        if outcome.sustained() || best.as_ref().is_none_or(|best| !best.sustained()) {
+        if sustained || best.as_ref().is_none_or(|best| !best.sustained()) {
             best = Some(outcome);
         }
         if refused - served < 0.02 * refused {
             break;
         }
         load.rate = (served + refused) / 2.0;
-        std::thread::sleep(Duration::from_millis(200)); // The server works off what it has queued.
+        std::thread::sleep(if sustained { REST } else { RECOVERY });
     }
     let mut best = best.context("at least one trial was run")?;
     best.next_cseq = load.first_cseq;

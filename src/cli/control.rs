@@ -156,7 +156,11 @@ fn show_status(status: &Status) -> String {
         .into_iter()
         .map(|name| {
             let counts: Vec<u64> = shards.iter().map(|shard| shard.counters.get(name).copied().unwrap_or(0)).collect();
-            let total = counts.iter().fold(0u64, |total, count| total.saturating_add(*count));
+            // Shares are not added up: the least tells.
+            let total = match name.ends_with("_percent") {
+                true => counts.iter().copied().min().unwrap_or(0),
+                false => counts.iter().fold(0u64, |total, count| total.saturating_add(*count)),
+            };
             [name.clone(), total.to_string()].into_iter().chain(counts.iter().map(u64::to_string)).collect()
         })
         .collect();

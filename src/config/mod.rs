@@ -395,7 +395,7 @@ impl Default for Proxy {
     }
 }
 
-/// `[overload]`: bounded work. Requests within dialogs and responses come first.
+/// `[overload]`: bounded work. Requests within dialogs and responses are never refused.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Overload {
     /// How much of a socket's receive buffer may be full without anything being refused.

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// The time from one look at the sockets to the next, at least: a look takes a system call for each.
 const INTERVAL: Duration = Duration::from_millis(10);
 
+/// Octets that are no backlog, of half a small buffer at most: a busy shard leaves about as much from one turn to the next.
+const NEGLIGIBLE: u32 = 128 << 10;
+
 /// Where the kernel puts what we want to know (linux/sock_diag.h), and how much it tells.
 const ALLOCATED: usize = 0;
 const ROOM: usize = 1;
@@ -23,9 +26,9 @@ pub struct Backlog {
     /// How full the fullest one is, from 0 to 1. The kernel gives back what was read in portions of at most a quarter of all, so it may
     /// be less full than that by as much as was read since it was last empty.
     pub level: f64,
-    /// Datagrams that were received since they were last looked at.
+    /// What was received from them since they were last looked at: datagrams, or trains of them.
     pub received: u64,
-    /// And those for which there was no room.
+    /// And that for which there was no room.
     pub lost: u64,
 }
 
@@ -33,7 +36,7 @@ pub struct Backlog {
 pub(super) struct Gauge {
     /// When to look again.
     due: Duration,
-    /// Datagrams that had been received when it last looked.
+    /// What had been received when it last looked.
     received: u64,
     /// What each socket has dropped, as the kernel counts it.
     dropped: Vec<Option<u32>>,
@@ -49,8 +52,14 @@ impl Gauge {
         Self { due: Duration::ZERO, received: 0, dropped: sockets.iter().enumerate().map(dropped).collect() }
     }
 
-    /// What waits in the sockets now, if it is time to look.
-    pub(super) fn look(&mut self, now: Duration, sockets: &[Option<Socket>], count: &mut Counters) -> Option<Backlog> {
+    /// What waits in the sockets now, if it is time to look; `received` is what was received from them in all.
+    pub(super) fn look(
+        &mut self,
+        now: Duration,
+        sockets: &[Option<Socket>],
+        received: u64,
+        count: &mut Counters,
+    ) -> Option<Backlog> {
         if now < self.due {
             return None;
         }
@@ -63,12 +72,14 @@ impl Gauge {
             let dropped = told[DROPS].wrapping_sub(*before);
             *before = told[DROPS];
             count.dropped_by_kernel += u64::from(dropped);
-            let level = f64::from(told[ALLOCATED]) / f64::from(told[ROOM].max(1));
-            backlog.level = backlog.level.max(level.min(1.0));
+            let (allocated, room) = (told[ALLOCATED], told[ROOM].max(1));
+            if allocated > NEGLIGIBLE.min(room / 2) {
+                backlog.level = backlog.level.max((f64::from(allocated) / f64::from(room)).min(1.0));
+            }
         }
         backlog.lost = count.dropped_by_kernel - before_all;
-        backlog.received = count.received - self.received;
-        self.received = count.received;
+        backlog.received = received - self.received;
+        self.received = received;
         Some(backlog)
     }
 }

@@ -56,7 +56,7 @@ counters! {
     sent_in_trains,
     /// Datagrams that the kernel had no room for, or refused.
     dropped_send,
-    /// Datagrams that came for us while their socket had no room: the shard has more to do than time.
+    /// Datagrams, or trains of them, for which a socket had no room, the shard having more to do than time; and those that were damaged.
     dropped_by_kernel,
     /// Datagrams dropped because they exceed the receive buffer.
     truncated,

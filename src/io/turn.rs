@@ -46,8 +46,7 @@ pub trait Core: 'static {
     /// told anything.
     fn handle_backlog(&mut self, _now: Now, _backlog: Backlog) {}
 
-    /// Handles all messages of one turn. They are in the order of their arrival, by source; the core may choose another
-    /// (in-dialog before new ones).
+    /// Handles all messages of one turn. They are in the order of their arrival, by source.
     fn handle_batch<'t>(&mut self, now: Now, batch: &[Received<'t>], out: &mut Outbox<'t>);
 
     /// Handles a message that could not be sent on `flow`: no route, a connection refused or timed out, or closed
@@ -231,7 +230,7 @@ impl<C: Core> Shard<C> {
         core.handle_orders(now, &mut out);
         // What a drain leaves in the sockets is another process's.
         if self.drain_began.is_none()
-            && let Some(backlog) = self.gauge.look(now.monotonic, &parts.sockets, count)
+            && let Some(backlog) = self.gauge.look(now.monotonic, &parts.sockets, datagrams.taken(), count)
         {
             core.handle_backlog(now, backlog);
         }

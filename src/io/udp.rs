@@ -31,6 +31,8 @@ pub(crate) struct Datagrams {
     trains: Trains,
     /// Trains that could not be sent, by their numbers.
     unsent: Vec<(u32, io::Error)>,
+    /// Datagrams, and trains of them, that were received.
+    taken: u64,
     /// Multishot receives that the kernel runs.
     receives: usize,
     stopping: bool,
@@ -63,7 +65,7 @@ impl Datagrams {
             staged: Vec::with_capacity(STAGED),
             used: 0,
         };
-        Self { listeners, wanted, sends, trains, unsent: Vec::new(), receives: 0, stopping: false }
+        Self { listeners, wanted, sends, trains, unsent: Vec::new(), taken: 0, receives: 0, stopping: false }
     }
 
     /// Starts to receive on every listener.
@@ -81,6 +83,11 @@ impl Datagrams {
     /// Whether the kernel may still put a datagram into a buffer of ours.
     pub(crate) fn is_receiving(&self) -> bool {
         self.receives > 0
+    }
+
+    /// How many datagrams, or trains of them, were received.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     fn ours(&self) -> impl Iterator<Item = u16> {
@@ -113,6 +120,7 @@ impl Datagrams {
         let Ok(out) = types::RecvMsgOut::parse(octets, &self.wanted) else {
             return Ok(());
         };
+        self.taken += 1;
         if out.is_payload_truncated() {
             count.truncated += 1;
             return Ok(());

@@ -13,7 +13,6 @@
 use agent::{ConnectionId, Flow, ListenerId, PartsHash, Secret};
 use arrayvec::ArrayVec;
 use sip::{HeaderName, Message, Octets, Request, Via, hex};
-use siphasher::sip::SipHasher13;
 
 const HASH_DIGITS: usize = 16;
 const LISTENER_DIGITS: usize = 4;
@@ -26,7 +25,7 @@ pub struct Branches {
     /// Each hash has a key of its own, so that none of them, chosen by an outsider, passes for another.
     transactions: PartsHash,
     loops: PartsHash,
-    tags: SipHasher13,
+    tags: PartsHash,
 }
 
 /// A branch of ours, taken apart.
@@ -47,7 +46,7 @@ impl Branches {
         Self {
             transactions: PartsHash::new(secret, "branch"),
             loops: PartsHash::new(secret, "loop"),
-            tags: SipHasher13::new_with_key(&secret.derive("to-tag")),
+            tags: PartsHash::new(secret, "to-tag"),
         }
     }
 
@@ -99,9 +98,13 @@ impl Branches {
     }
 
     /// The tag that answers of ours give the To of `message`: a stateless element's is the same for every retransmission
-    /// (§8.2.7), and those repeat the message octet for octet.
+    /// (§8.2.7), and those repeat these headers octet for octet.
     pub fn to_tag(&self, message: &Message<'_>) -> Tag {
-        hex(self.tags.hash(message.bytes()))
+        let mut parts = self.tags.begin();
+        for name in [HeaderName::Via, HeaderName::From, HeaderName::CallId, HeaderName::CSeq] {
+            parts.put(message.value(name).unwrap_or_default());
+        }
+        hex(parts.hash())
     }
 }
 
@@ -213,6 +216,15 @@ mod tests {
         assert!(!branches().is_own(&elsewhere, &via, b"id", 31));
         for bad in [&b"z9hG4bK"[..], b"z9hG4bK776asdhds", &text[..text.len() - 1], &text[1..]] {
             assert_eq!(OwnBranch::parse(bad), None);
+        }
+    }
+
+    #[test]
+    fn a_retransmission_gets_the_tag_of_the_first_one_whatever_blanks_it_has() {
+        let tag = |text: &str| branches().to_tag(&Message::parse(text.as_bytes(), &Limits::default()).unwrap());
+        assert_eq!(tag(INVITE), tag(&INVITE.replace("Via: ", "Via:      ")));
+        for other in ["776", "tag=88", "id\r\n", "31 INVITE"] {
+            assert_ne!(tag(INVITE), tag(&INVITE.replace(other, &format!("9{other}"))), "{other}");
         }
     }
 

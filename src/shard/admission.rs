@@ -8,12 +8,12 @@
 //! Who is refused is drawn by Call-ID: a request that comes again, or with credentials, meets what it met before, and calls are
 //! taken on whole. Each epoch draws anew, so that a phone which registers by one Call-ID for ever is not refused for ever.
 //!
-//! A refusal costs too, where a proxy is all there is nearly as much as forwarding. So when the share is small (of a proxy a
-//! little less than all) and the backlog still stands, new requests are dropped (RFC 3261 §21.5.4 allows that), fewer and fewer of them being
-//! answered.
+//! A refusal costs too, and to forward costs little more. What is dropped in place of that (RFC 3261 §21.5.4 allows it) comes
+//! again and again, so it helps for a moment only: when the share is small and the backlog still stands, fewer and fewer of
+//! the rest are answered.
 
 use crate::io::Backlog;
-use agent::{Now, ShardHash, counters};
+use agent::{Flow, Now, ShardHash, counters};
 use std::time::Duration;
 
 /// The time from one look to the next that counts at most: the rest of it may have been a pause.
@@ -43,6 +43,12 @@ const FASTER_AT_FIRST: f64 = 4.0;
 
 /// The least of both shares: it tells whether there is still too much, and somebody gets through.
 const LEAST: f64 = 1.0 / 64.0;
+
+/// So much greater than the share that is taken on is that of what is answered: some are always told when to come back.
+const ANSWERED_BESIDE: f64 = 1.25;
+
+/// After so long of all being taken on it is over.
+const CALM: Duration = Duration::from_secs(1);
 
 /// How long a Call-ID keeps what it has drawn: for longer than it takes to answer a challenge, and not until who was refused comes back.
 const EPOCH_SECS: u64 = 8;
@@ -83,28 +89,18 @@ pub(super) struct Admission {
     taken_on: f64,
     /// The share of those that get any answer, which is greater.
     answered: f64,
-    refusal: Refusal,
-    /// Whether it has taken on more again, and whether that was too much, since it took on all.
+    /// The share taken on from which on down more are dropped before fewer are taken on.
+    worth_refusing: f64,
+    /// Whether it has begun to refuse, whether it has taken on more again, and whether that was too much, since it was calm.
+    has_begun: bool,
     has_risen: bool,
     has_fallen_again: bool,
+    /// Since when all are taken on again.
+    all_since: Duration,
     looked: Option<Duration>,
     standing: Option<Standing>,
     counters: Counters,
 }
-
-/// What a refusal is worth.
-#[derive(Clone, Copy, Debug)]
-struct Refusal {
-    /// The share taken on from which on down more are dropped before fewer are taken on.
-    worth_while: f64,
-    /// So much greater than the share that is taken on is that of what is answered: some are always told when to come back.
-    beside: f64,
-}
-
-/// Where calls are served it is little beside a request that is taken on.
-const CHEAP: Refusal = Refusal { worth_while: 0.125, beside: 1.25 };
-/// It costs a proxy nearly as much as to forward.
-const DEAR: Refusal = Refusal { worth_while: 0.9, beside: 1.05 };
 
 /// A backlog above what is borne at every look.
 #[derive(Debug)]
@@ -137,12 +133,21 @@ impl Standing {
 }
 
 impl Admission {
-    /// Takes on everything. A refusal is cheap where calls are served.
+    /// Takes on everything. Where a refusal is little beside a request that is taken on (a call is served) all are answered while an eighth
+    /// is taken on; elsewhere while a half is.
     pub fn new(is_refusal_cheap: bool) -> Self {
-        let refusal = if is_refusal_cheap { CHEAP } else { DEAR };
-        let (looked, standing, counters) = (None, None, Counters::default());
-        let (has_risen, has_fallen_again) = (false, false);
-        Self { taken_on: 1.0, answered: 1.0, refusal, has_risen, has_fallen_again, looked, standing, counters }
+        Self {
+            taken_on: 1.0,
+            answered: 1.0,
+            worth_refusing: if is_refusal_cheap { 0.125 } else { 0.5 },
+            has_begun: false,
+            has_risen: false,
+            has_fallen_again: false,
+            all_since: Duration::ZERO,
+            looked: None,
+            standing: None,
+            counters: Counters::default(),
+        }
     }
 
     /// Takes note of what waits in the sockets.
@@ -151,10 +156,13 @@ impl Admission {
         if level <= patience.level {
             self.standing = None;
             if self.is_limited() {
+                // Who slept had room.
                 let speed = if self.has_fallen_again { 1.0 } else { FASTER_AT_FIRST };
-                self.rise(speed * passed.min(LONGEST_LOOK).as_secs_f64());
+                self.rise(speed * passed.as_secs_f64());
                 self.has_risen = true;
-                self.tell_end();
+                self.all_since = now;
+            } else if self.has_begun && now >= self.all_since + CALM {
+                self.end();
             }
             return;
         }
@@ -175,29 +183,28 @@ impl Admission {
         let cut = standing.cut();
         *standing = Standing::new(standing.least);
         if cut > 0.0 {
-            self.tell_beginning();
-            self.has_fallen_again |= self.has_risen;
+            self.begin();
             self.fall(1.0 - cut);
         }
     }
 
-    fn tell_beginning(&self) {
-        if !self.is_limited() {
+    fn begin(&mut self) {
+        if !self.has_begun {
             tracing::warn!("more comes than is done: new requests are refused");
         }
+        self.has_begun = true;
+        self.has_fallen_again |= self.has_risen;
     }
 
-    fn tell_end(&mut self) {
-        if !self.is_limited() {
-            (self.has_risen, self.has_fallen_again) = (false, false);
-            let Counters { refused, dropped, .. } = self.counters;
-            tracing::info!(refused, dropped, "all new requests are taken on again");
-        }
+    fn end(&mut self) {
+        let Counters { refused, dropped, .. } = self.counters;
+        tracing::info!(refused, dropped, "all new requests are taken on again");
+        (self.has_begun, self.has_risen, self.has_fallen_again) = (false, false, false);
     }
 
     fn fall(&mut self, factor: f64) {
-        if self.taken_on > self.refusal.worth_while {
-            self.taken_on = (self.taken_on * factor).max(self.refusal.worth_while);
+        if self.taken_on > self.worth_refusing {
+            self.taken_on = (self.taken_on * factor).max(self.worth_refusing);
         } else if self.answered > self.least_answered() {
             self.answered = (self.answered * factor).max(self.least_answered());
         } else {
@@ -208,18 +215,20 @@ impl Admission {
 
     /// The way back is that of the fall.
     fn rise(&mut self, secs: f64) {
-        if self.taken_on < self.refusal.worth_while {
-            self.taken_on = (self.taken_on + TAKEN_ON_PER_SEC * secs).min(self.refusal.worth_while);
-            self.answered = self.answered.max(self.least_answered());
-        } else if self.answered < 1.0 {
-            self.answered = (self.answered + ANSWERED_PER_SEC * secs).min(1.0);
-        } else {
-            self.taken_on = (self.taken_on + TAKEN_ON_PER_SEC * secs).min(1.0);
-        }
+        let mut left = secs;
+        let mut raise = |share: &mut f64, to: f64, per_sec: f64| {
+            let takes = ((to - *share).max(0.0) / per_sec).min(left);
+            left -= takes;
+            *share = if left > 0.0 { share.max(to) } else { *share + takes * per_sec };
+        };
+        raise(&mut self.taken_on, self.worth_refusing, TAKEN_ON_PER_SEC);
+        self.answered = self.answered.max(self.taken_on * ANSWERED_BESIDE).min(1.0);
+        raise(&mut self.answered, 1.0, ANSWERED_PER_SEC);
+        raise(&mut self.taken_on, 1.0, TAKEN_ON_PER_SEC);
     }
 
     fn least_answered(&self) -> f64 {
-        self.taken_on * self.refusal.beside
+        self.taken_on * ANSWERED_BESIDE
     }
 
     /// Whether any new request is refused now.
@@ -229,13 +238,14 @@ impl Admission {
 
     /// What becomes of a new request of that Call-ID. It draws the same in every shard and process, so of two on its way the one that takes on
     /// less decides, and what that one takes on the other one does not refuse.
-    pub fn decide(&mut self, now: Now, hash: &ShardHash, call_id: Option<&[u8]>) -> Fate {
+    pub fn decide(&mut self, now: Now, hash: &ShardHash, call_id: Option<&[u8]>, flow: &Flow) -> Fate {
         // One without a Call-ID is against the grammar, which answers it if it is taken on.
         let drawn = hash.draw(now.unix.as_secs() / EPOCH_SECS, call_id.unwrap_or_default());
         let drawn = f64::from(drawn) / (f64::from(u32::MAX) + 1.0);
         if drawn < self.taken_on {
             Fate::TakenOn
-        } else if drawn < self.answered {
+        } else if drawn < self.answered || flow.transport.is_reliable() {
+            // Over a stream nobody repeats what is dropped: he would wait for half a minute.
             self.counters.refused += 1;
             Fate::Refused
         } else {
@@ -253,11 +263,16 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agent::Secret;
+    use agent::{ListenerId, Secret};
     use proptest::prelude::*;
+    use sip::Transport;
     use std::collections::VecDeque;
 
     const PATIENCE: Patience = Patience { level: 0.12, time: Duration::from_millis(100) };
+
+    fn flow(transport: Transport) -> Flow {
+        Flow { listener: ListenerId(0), transport, peer: ([192, 0, 2, 1], 5060).into(), connection: None }
+    }
 
     fn at(millis: u64) -> Duration {
         Duration::from_millis(5000 + millis)
@@ -332,6 +347,31 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_that_has_gone_quiet_takes_on_all_again() {
+        for is_refusal_cheap in [true, false] {
+            let mut admission = Admission::new(is_refusal_cheap);
+            looks(&mut admission, (0..100).map(|n| (10 * n, 1.0, 0.4)));
+            assert_eq!(admission.taken_on, LEAST);
+            looks(&mut admission, (2..6).map(|n| (1000 * n, 0.0, 0.0)));
+            assert!(!admission.is_limited(), "{admission:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_over_when_all_have_been_taken_on_for_a_while() {
+        let mut admission = Admission::new(true);
+        // Again and again a little too much: that is one time of overload, and is told once.
+        for round in (0..20).map(|n| 400 * n) {
+            looks(&mut admission, (0..20).map(|n| (round + 10 * n, 0.2, 0.0)));
+            looks(&mut admission, (20..40).map(|n| (round + 10 * n, 0.0, 0.0)));
+            assert!(admission.has_begun && !admission.is_limited(), "{admission:?}");
+        }
+        assert!(admission.has_fallen_again, "{admission:?}");
+        looks(&mut admission, (0..110).map(|n| (8000 + 10 * n, 0.0, 0.0)));
+        assert!(!admission.has_begun && !admission.has_fallen_again, "{admission:?}");
+    }
+
+    #[test]
     fn without_patience_the_first_look_counts() {
         let mut admission = Admission::new(true);
         let backlog = Backlog { level: 0.5, received: 100, lost: 0 };
@@ -378,7 +418,9 @@ mod tests {
         let hash = ShardHash::new(&Secret::new([7; 32]));
         let mut admission = Admission { taken_on: 0.25, answered: 0.5, ..Admission::new(true) };
         let now = |secs| Now { monotonic: Duration::ZERO, unix: Duration::from_secs(1_700_000_000 + secs) };
-        let mut decide = |secs, n: u32| admission.decide(now(secs), &hash, Some(format!("{n}@host").as_bytes()));
+        let mut decide = |secs, n: u32| {
+            admission.decide(now(secs), &hash, Some(format!("{n}@host").as_bytes()), &flow(Transport::Udp))
+        };
         let mut fates = [0; 3];
         for n in 0..8000 {
             let fate = decide(0, n);
@@ -395,12 +437,28 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_over_a_stream_is_answered() {
+        let hash = ShardHash::new(&Secret::new([7; 32]));
+        let mut admission = Admission { taken_on: LEAST, answered: LEAST, ..Admission::new(true) };
+        let now = Now { monotonic: Duration::ZERO, unix: Duration::from_secs(1_700_000_000) };
+        let mut dropped = |transport| {
+            let all = (0..200u32).map(|n| admission.decide(now, &hash, Some(&n.to_le_bytes()), &flow(transport)));
+            all.filter(|&fate| fate == Fate::Dropped).count()
+        };
+        assert!(dropped(Transport::Udp) > 150);
+        assert_eq!(dropped(Transport::Tls), 0);
+    }
+
+    #[test]
     fn what_is_drawn_is_nothing_that_the_owner_tells() {
         let hash = ShardHash::new(&Secret::new([7; 32]));
         let mut admission = Admission { taken_on: 0.5, ..Admission::new(true) };
         let now = Now { monotonic: Duration::ZERO, unix: Duration::from_secs(1_700_000_000) };
         let mine: Vec<_> = (0..8000).map(|n| n.to_string()).filter(|id| hash.owner(id.as_bytes(), 4) == 1).collect();
-        let taken = mine.iter().filter(|id| admission.decide(now, &hash, Some(id.as_bytes())) == Fate::TakenOn).count();
+        let taken = mine
+            .iter()
+            .filter(|id| admission.decide(now, &hash, Some(id.as_bytes()), &flow(Transport::Udp)) == Fate::TakenOn)
+            .count();
         assert!((900..1100).contains(&taken) && (1900..2100).contains(&mine.len()), "{taken} of {}", mine.len());
     }
 
@@ -496,7 +554,7 @@ mod tests {
                     self.drawn += 1;
                     let call_id = self.drawn.to_le_bytes();
                     let fate = if is_new && self.admission.is_limited() {
-                        self.admission.decide(now, &self.hash, Some(&call_id))
+                        self.admission.decide(now, &self.hash, Some(&call_id), &flow(Transport::Udp))
                     } else {
                         Fate::TakenOn
                     };
@@ -514,8 +572,8 @@ mod tests {
         }
     }
 
-    /// A shard that forwards, and one that serves calls.
-    const FORWARDS: Work = Work { take_on: 4.0, refuse: 3.0, drop: 1.2 };
+    /// A shard that forwards, requests and their answers, and one that serves calls.
+    const FORWARDS: Work = Work { take_on: 8.0, refuse: 3.0, drop: 1.2 };
     const SERVES: Work = Work { take_on: 60.0, refuse: 5.0, drop: 2.0 };
 
     proptest! {

@@ -238,7 +238,7 @@ impl AppShard {
             && !proxy::is_inward(&from_outside.flow)
             && !self.app.knows(&message)
         {
-            match self.admission.decide(now, &self.link.hash, message.call_id()) {
+            match self.admission.decide(now, &self.link.hash, message.call_id(), &from_outside.flow) {
                 Fate::TakenOn => {}
                 Fate::Refused => return self.app.refuse_overloaded(&from_outside, &message, out),
                 Fate::Dropped => return,

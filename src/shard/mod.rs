@@ -83,8 +83,12 @@ impl Shard {
             Err(fault) => return self.proxy.refuse_unparsed(received, *fault, out),
         };
         // What has never left us is of a call that was taken on.
-        if self.admission.is_limited() && is_new_request(message) && !proxy::is_inward(&received.flow) {
-            match self.admission.decide(now, &self.hash, message.call_id()) {
+        if self.admission.is_limited()
+            && is_new_request(message)
+            && !proxy::is_inward(&received.flow)
+            && !self.neighbours.knows(message)
+        {
+            match self.admission.decide(now, &self.hash, message.call_id(), &received.flow) {
                 Fate::TakenOn => {}
                 Fate::Refused => return self.proxy.refuse_overloaded(received, message, out),
                 Fate::Dropped => return,

@@ -95,6 +95,11 @@ impl Neighbours {
         }
     }
 
+    /// Whether a message belongs to something that an application server of this process has begun.
+    pub fn knows(&self, message: &Message<'_>) -> bool {
+        self.apps.iter().flatten().any(|app| app.knows(message))
+    }
+
     /// Calls `then` for each application server with what surrounds it.
     pub fn each_app(&mut self, mut then: impl FnMut(&mut AppServer, &mut World<'_>)) {
         for number in 0..self.apps.len() {

@@ -1,4 +1,4 @@
-//! More comes at once than a shard takes on in a turn: a burst is worked off.
+//! More comes at once than a shard handles in a turn: a burst is worked off.
 
 use crate::{
     phone::{Request, status},

@@ -41,12 +41,12 @@ fn a_burst_is_served_and_of_a_load_that_lasts_what_can_be_done() {
     look(&mut shard, 100, 1.0);
     assert_eq!(refused(&mut shard, &many), (0, 0), "a pause may take that long");
     look(&mut shard, 10, 1.0);
-    let (half, dropped) = refused(&mut shard, &many);
-    assert!((250..350).contains(&half) && dropped == 0, "{half} refused and {dropped} dropped");
-    assert_eq!(refused(&mut shard, &many), (half, 0), "the same ones");
-    look(&mut shard, 500, 1.0);
+    let (some, dropped) = refused(&mut shard, &many);
+    assert!((100..200).contains(&some) && dropped == 0, "a quarter: {some} refused and {dropped} dropped");
+    assert_eq!(refused(&mut shard, &many), (some, 0), "the same ones");
+    look(&mut shard, 1500, 1.0);
     let (few, dropped) = refused(&mut shard, &many);
-    assert!(few == 0 && dropped > 500, "{few} refused and {dropped} dropped");
+    assert!(few < 10 && dropped > 500, "{few} refused and {dropped} dropped");
     look(&mut shard, 1500, 0.0);
     assert_eq!(refused(&mut shard, &many), (0, 0), "it has caught up");
 }
@@ -65,7 +65,7 @@ fn what_is_under_way_is_never_refused() {
         ]
     };
     let under_way: Vec<_> = (0..MANY).flat_map(under_way).map(String::into_bytes).collect();
-    look(&mut shard, 1000, 1.0);
+    look(&mut shard, 2000, 1.0);
     assert!(refused(&mut shard, &many_options()).1 > 500);
     assert_eq!(refused(&mut shard, &under_way), (0, 0));
 }

@@ -16,8 +16,8 @@ pub struct Outgoing<'t> {
     pub flow: Flow,
     /// The octets.
     pub slices: &'t [&'t [u8]],
-    /// The slice before which blanks may be put, so that the message gets as long as others (RFC 3261 §7.3.1: there may be
-    /// any number of them behind a header's colon). None where it is sent as it is.
+    /// The slice before which blanks may be put, so that the message gets as long as others (RFC 3261 §7.3.1: behind a
+    /// header's colon there may be any number of them, though one is usual). None where it is sent as it is.
     pub slack: Option<u32>,
 }
 

@@ -1,7 +1,7 @@
 //! The keyed hash of several texts as one.
 //!
 //! It is SipHash-1-3 of a text in which every part begins at a multiple of eight octets, with zeros behind it, and the
-//! lengths of up to three parts follow on them, 16 bits each; the last octet is the number of parts. So nothing is gathered
+//! lengths of three parts, 16 bits each, follow on the part behind them, and those of the last ones stand at the end; the last octet is the number of parts. So nothing is gathered
 //! before it is hashed, and two different lists of parts are never one text. SipHash, because outsiders choose the parts and
 //! see what comes out: without the key nobody can tell the hash of a list that he has not been shown.
 

@@ -292,7 +292,7 @@ impl<'b> Message<'b> {
             return Err(Error::LineTooLong);
         }
         let (name, colon) = split(&self.bytes[line..end]).ok_or(Error::MalformedHeaderLine)?;
-        if self.fields.len() >= usize::from(limits.max_headers) {
+        if self.fields.len() >= Limits::MAX_HEADERS.min(usize::from(limits.max_headers)) {
             return Err(Error::TooManyHeaders);
         }
         if let Some(first) = self.first.get_mut(name as usize) {
@@ -304,8 +304,8 @@ impl<'b> Message<'b> {
                 self.repeated |= 1 << name as u32;
             }
         }
-        let field = Field { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 };
-        self.fields.try_push(field).map_err(|_| Error::TooManyHeaders)
+        self.fields.push(Field { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 });
+        Ok(())
     }
 
     /// §18.3: Content-Length bounds the body; without it a datagram's end does.
