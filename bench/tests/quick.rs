@@ -20,7 +20,7 @@ fn every_floor_forwards_nearly_all_of_a_short_load() {
         .expect("the bench starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let passes: Vec<Value> = serde_json::from_slice(&output.stdout).expect("it prints JSON");
-    assert_eq!(passes.len(), 12, "four ways; OPTIONS, INVITEs and a mix");
+    assert_eq!(passes.len(), 18, "six ways; OPTIONS, INVITEs and a mix");
     for pass in passes {
         let outcome = &pass["outcome"];
         assert_eq!(outcome["sent"], 1000, "{pass}");
