@@ -14,6 +14,7 @@ mod owner;
 mod pages;
 mod parts;
 mod seal;
+mod tag;
 mod way;
 mod wheel;
 
@@ -25,5 +26,6 @@ pub use owner::ShardHash;
 pub use pages::Pages;
 pub use parts::{Parts, PartsHash};
 pub use seal::{Seal, Secret, Veil};
+pub use tag::StatelessTags;
 pub use way::{Agent, AppBranch, AppToken, PLACEHOLDER, Posted, Way};
 pub use wheel::Wheel;

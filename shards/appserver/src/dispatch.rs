@@ -27,7 +27,7 @@ pub(crate) fn refuse_statelessly(core: &mut Core, message: &Message<'_>, flow: F
     core.counters.refused += 1;
     let mut draft = out.draft();
     let status = StatusCode::SERVICE_UNAVAILABLE;
-    let tag = crate::mint::tag_text(core.mint.stateless_tag(message));
+    let tag = core.tags.of(message);
     write::begin_response(&mut draft, message, status, status.reason(), &tag, flow.peer);
     write::header(&mut draft, HeaderName::RetryAfter, core.settings.retry_after_secs.to_string().as_bytes());
     write::finish(&mut draft, b"");

@@ -6,9 +6,8 @@
 use crate::Place;
 use agent::{Agent, ShardHash};
 use arrayvec::ArrayVec;
-use sip::{HeaderName, Message, Octets};
+use sip::Octets;
 use siphasher::sip::SipHasher13;
-use std::hash::Hasher;
 
 /// Mints for one shard.
 pub(crate) struct Mint {
@@ -31,17 +30,6 @@ impl Mint {
     pub fn draw(&mut self) -> u64 {
         self.drawn += 1;
         self.keyed.hash(&self.drawn.to_le_bytes())
-    }
-
-    /// The tag of an answer of which nothing is kept: every retransmission gets the same (§8.2.7).
-    pub fn stateless_tag(&self, message: &Message<'_>) -> u64 {
-        let mut hasher = self.keyed;
-        for name in [HeaderName::Via, HeaderName::From, HeaderName::CallId, HeaderName::CSeq] {
-            let value = message.value(name).unwrap_or_default();
-            hasher.write_usize(value.len());
-            hasher.write(value);
-        }
-        hasher.finish()
     }
 
     /// A Call-ID that hashes to this shard (RFC 3261 §8.1.1.4), in hexadecimal: it tells no host.

@@ -13,7 +13,7 @@ use crate::{
     shared::{ByNumber, Context, Core, Kept, User, Waiter},
     slab::{Key, Slab},
 };
-use agent::{AppToken, Now, Outbox, Received, Seal, Secret, ShardHash, Ticket, Veil};
+use agent::{AppToken, Now, Outbox, Received, Seal, Secret, ShardHash, StatelessTags, Ticket, Veil};
 use dialog::Replaces;
 use dialplan::{Callback, Facts, Fault, Machine};
 use registrar::auth::Authenticator;
@@ -136,6 +136,7 @@ impl AppServer {
             tokens: AppToken::new(secret),
             forwarded: Seal::new(secret, "forwarded caller"),
             hidden: Veil::new(secret, "relayed contact"),
+            tags: StatelessTags::new(secret),
             auth,
             mint,
             calls: Slab::new(),

@@ -9,7 +9,7 @@ use crate::{
     relay::Relay,
     slab::{Key, Slab},
 };
-use agent::{Agent, AppToken, Draft, Flow, Now, Outbox, Seal, Ticket, Veil, Way};
+use agent::{Agent, AppToken, Draft, Flow, Now, Outbox, Seal, StatelessTags, Ticket, Veil, Way};
 use dialog::{Dialog, NewResponse, UserAgent};
 use dialplan::{Machine, RunId};
 use registrar::auth::Authenticator;
@@ -108,6 +108,7 @@ pub(crate) struct Core {
     pub forwarded: Seal,
     /// Hides the ends of relayed dialogs.
     pub hidden: Veil,
+    pub tags: StatelessTags,
     pub auth: Authenticator,
     pub mint: Mint,
     pub transactions: Transactions<User>,
