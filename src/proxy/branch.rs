@@ -1,30 +1,36 @@
 //! Our Via branch (RFC 3261 §16.6 step 8, §16.11): computed, never drawn.
 //!
-//! `z9hG4bK` T L F, all in lower-case hexadecimal:
+//! `z9hG4bK` T F, all in lower-case hexadecimal:
 //! - T, 16 digits, names the transaction: a keyed hash over the Via below ours (its branch and sent-by), Call-ID, CSeq
 //!   number and F. A retransmission, the CANCEL and the ACK for a non-2xx repeat all of these (§9.1, §17.1.1.3), so they
 //!   get the INVITE's branch. A response brings them back, so T is checked before it is forwarded: nobody can push a
 //!   response through us that answers nothing.
-//! - L, 16 digits, detects loops: a keyed hash over what routing looks at (Request-URI, Route, From tag, Call-ID, CSeq
-//!   number; not the method and not the To tag, which a CANCEL or an ACK changes). The same L a second time is a loop;
-//!   another one is a spiral.
 //! - F, where the request came from: listener, then the connection if it was on one. The response goes back there.
+//!
+//! Loops are told by a parameter of its own, `;loop=` and 16 digits, which only a request gets that has a Via of ours already:
+//! a keyed hash over what routing looks at (Request-URI, Route, From tag, Call-ID, CSeq number). The same way a second time is a
+//! loop, another one is a spiral. So a loop is found one round later than it might be, and all else, which is nearly everything, is
+//! not hashed for it. It is no part of the branch, because the CANCEL of a request that spirals comes without the Vias below
+//! (§9.1) and must get the same one.
 
 use agent::{ConnectionId, Flow, ListenerId, PartsHash, Secret, StatelessTags};
 use arrayvec::ArrayVec;
 use sip::{HeaderName, Message, Octets, Request, Via, hex};
 
+/// The parameter of our Via that tells which way a request took which had been here before.
+pub(super) const LOOP: &str = "loop";
+
 const HASH_DIGITS: usize = 16;
 const LISTENER_DIGITS: usize = 4;
 const CONNECTION_DIGITS: usize = 4 + 8 + 8;
-const MAX_BRANCH: usize = Via::MAGIC_COOKIE.len() + 2 * HASH_DIGITS + LISTENER_DIGITS + CONNECTION_DIGITS;
+const MAX_BRANCH: usize = Via::MAGIC_COOKIE.len() + HASH_DIGITS + LISTENER_DIGITS + CONNECTION_DIGITS;
 
 /// Computes and checks branches under the cluster's secret.
 #[derive(Clone)]
 pub struct Branches {
     /// Each hash has a key of its own, so that none of them, chosen by an outsider, passes for another.
     transactions: PartsHash,
-    loops: PartsHash,
+    ways: PartsHash,
     tags: StatelessTags,
 }
 
@@ -32,8 +38,6 @@ pub struct Branches {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnBranch {
     transaction: u64,
-    /// L.
-    pub looped: u64,
     /// The listener that the request came in on.
     pub listener: ListenerId,
     /// The connection that it came on, if it did.
@@ -45,15 +49,14 @@ impl Branches {
     pub fn new(secret: &Secret) -> Self {
         Self {
             transactions: PartsHash::new(secret, "branch"),
-            loops: PartsHash::new(secret, "loop"),
+            ways: PartsHash::new(secret, "loop"),
             tags: StatelessTags::new(secret),
         }
     }
 
     /// The branch for `request` which came on `flow`.
-    pub fn compute(&self, message: &Message<'_>, request: &Request<'_>, flow: &Flow) -> OwnBranch {
-        let looped = self.looped(message, request);
-        let mut branch = OwnBranch { transaction: 0, looped, listener: flow.listener, connection: flow.connection };
+    pub fn compute(&self, request: &Request<'_>, flow: &Flow) -> OwnBranch {
+        let mut branch = OwnBranch { transaction: 0, listener: flow.listener, connection: flow.connection };
         branch.transaction = self.transaction(&branch, &request.via, request.call_id, request.cseq.number);
         branch
     }
@@ -84,9 +87,9 @@ impl Branches {
         parts.hash()
     }
 
-    /// L: what would make us route the request elsewhere.
-    pub fn looped(&self, message: &Message<'_>, request: &Request<'_>) -> u64 {
-        let mut parts = self.loops.begin();
+    /// Another one where we would route the request elsewhere.
+    pub fn way(&self, message: &Message<'_>, request: &Request<'_>) -> u64 {
+        let mut parts = self.ways.begin();
         parts.put(request.uri);
         for route in message.all(HeaderName::Route) {
             parts.put(route.value);
@@ -108,7 +111,6 @@ impl OwnBranch {
     pub fn parse(branch: &[u8]) -> Option<Self> {
         let text = branch.strip_prefix(Via::MAGIC_COOKIE)?;
         let (transaction, text) = take_hex(text, HASH_DIGITS)?;
-        let (looped, text) = take_hex(text, HASH_DIGITS)?;
         let (listener, text) = take_hex(text, LISTENER_DIGITS)?;
         let connection = match text.len() {
             0 => None,
@@ -120,7 +122,7 @@ impl OwnBranch {
             }
             _ => return None,
         };
-        Some(Self { transaction, looped, listener: ListenerId(listener as u16), connection })
+        Some(Self { transaction, listener: ListenerId(listener as u16), connection })
     }
 
     /// Writes it with its magic cookie.
@@ -128,7 +130,6 @@ impl OwnBranch {
         let mut text = ArrayVec::<u8, MAX_BRANCH>::new();
         text.put(Via::MAGIC_COOKIE);
         text.put(&hex(self.transaction));
-        text.put(&hex(self.looped));
         text.put(&hex(self.listener.0.into())[HASH_DIGITS - LISTENER_DIGITS..]);
         if let Some(c) = self.connection {
             text.put(&hex(c.shard.into())[HASH_DIGITS - 4..]);
@@ -137,6 +138,14 @@ impl OwnBranch {
         }
         out.put(&text);
     }
+}
+
+/// Writes the parameter behind our branch that tells `way`.
+pub(super) fn write_way(way: u64, out: &mut impl Octets) {
+    out.put(b";");
+    out.put(LOOP.as_bytes());
+    out.put(b"=");
+    out.put(&hex(way));
 }
 
 fn take_hex(text: &[u8], digits: usize) -> Option<(u64, &[u8])> {
@@ -160,6 +169,11 @@ mod tests {
     const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP pc33;branch=z9hG4bK776\r\nMax-Forwards: 70\r\n\
         To: <sip:bob@example.com>\r\nFrom: <sip:alice@example.com>;tag=88\r\nCall-ID: id\r\nCSeq: 31 INVITE\r\n\r\n";
 
+    fn of<T>(text: &str, compute: impl FnOnce(&Branches, &Message<'_>, &Request<'_>) -> T) -> T {
+        let message = Message::parse(text.as_bytes(), &Limits::default()).unwrap();
+        compute(&branches(), &message, &message.request().unwrap())
+    }
+
     fn compute(text: &str) -> OwnBranch {
         let flow = Flow {
             listener: ListenerId(3),
@@ -167,8 +181,7 @@ mod tests {
             peer: "192.0.2.1:1".parse().unwrap(),
             connection: Some(ConnectionId { shard: 1, slot: 0xabcd, generation: 7 }),
         };
-        let message = Message::parse(text.as_bytes(), &Limits::default()).unwrap();
-        branches().compute(&message, &message.request().unwrap(), &flow)
+        of(text, |branches, _, request| branches.compute(request, &flow))
     }
 
     fn branches() -> Branches {
@@ -188,8 +201,9 @@ mod tests {
     fn another_target_is_a_spiral_and_the_same_one_a_loop() {
         let again = INVITE.replace("branch=z9hG4bK776", "branch=z9hG4bK777");
         let spiral = again.replace("INVITE sip:bob@", "INVITE sip:carol@");
-        assert_eq!(compute(INVITE).looped, compute(&again).looped);
-        assert_ne!(compute(INVITE).looped, compute(&spiral).looped);
+        let way = |text| of(text, Branches::way);
+        assert_eq!(way(INVITE), way(&again));
+        assert_ne!(way(INVITE), way(&spiral));
         assert_ne!(compute(INVITE).transaction, compute(&again).transaction);
     }
 

@@ -1,7 +1,7 @@
 //! Forwarding (RFC 3261 §16.6): hops, source, Via, Record-Route, next hop; and what never leaves us.
 
 use super::{
-    Incoming, Proxy, Refusal,
+    Incoming, Proxy, Refusal, branch,
     dialog::DialogFlows,
     hop::{self, NoHop},
     sealed,
@@ -36,7 +36,7 @@ impl Proxy {
         hop: Hop<'t>,
         out: &mut Outbox<'t>,
     ) -> Result<(), Refusal> {
-        let Incoming { received, message, request, routed } = incoming;
+        let Incoming { received, message, request, routed, way } = incoming;
         // §16.3 step 3, where it is known that the request would go on.
         let hops = match request.max_forwards {
             Some(0) => {
@@ -51,7 +51,10 @@ impl Proxy {
         let mut lines = out.draft();
         // Step 8.
         lines.put(settings.listeners.via(hop.flow.listener, hop.flow.peer.ip()).as_bytes());
-        settings.keys.branches.compute(message, request, &received.flow).write(&mut lines);
+        settings.keys.branches.compute(request, &received.flow).write(&mut lines);
+        if let Some(way) = way {
+            branch::write_way(*way, &mut lines);
+        }
         lines.put(b"\r\n");
         // Step 4.
         if settings.record_route && forms_dialog(request) {

@@ -55,7 +55,7 @@ use answer::{Refusal, unknown_extensions};
 use branch::OwnBranch;
 use forward::{Hop, first_of_path, strip};
 use route::Routed;
-use sip::{Edit, HeaderName, Message, Method, Request, StatusCode, Uri, Via, write};
+use sip::{Edit, HeaderName, Message, Method, Request, StatusCode, Uri, Via, hex, write};
 use std::{net::SocketAddr, sync::Arc};
 use user::{LocalUser, sender_domain};
 
@@ -111,12 +111,9 @@ impl Proxy {
         if !is_follower && unknown_extensions(message, HeaderName::ProxyRequire).next().is_some() {
             return Err(Refusal::BadExtension(HeaderName::ProxyRequire));
         }
-        if self.is_loop(message, &request) {
-            self.counters.loops += 1;
-            return Err(Refusal::Status(StatusCode::LOOP_DETECTED));
-        }
+        let way = self.way_again(message, &request)?;
         let routed = Routed::of(&settings, message, &request, out.arena())?;
-        let mut incoming = Incoming { received, message, request, routed };
+        let mut incoming = Incoming { received, message, request, routed, way };
         if let Some(place) = serve::addressee(&settings, &mut incoming)? {
             return self.serve(now, &incoming, place, agents, out);
         }
@@ -207,17 +204,23 @@ impl Proxy {
         Ok(Hop { flow, uri: None, path: &[], kept: false, is_server: false })
     }
 
-    /// §16.3 step 4: a Via of ours whose branch shows that the request would take the same way again.
-    fn is_loop<'t>(&self, message: &Message<'t>, request: &Request<'t>) -> bool {
+    /// §16.3 step 4: the way of a request that has been here before, unless it has taken the same one already.
+    fn way_again<'t>(&mut self, message: &Message<'t>, request: &Request<'t>) -> Result<Option<u64>, Refusal> {
         let Settings { listeners, keys, .. } = &*self.settings;
-        let is_looped = |via: &Via<'_>| {
-            let own = via.branch.and_then(OwnBranch::parse);
-            own.is_some_and(|own| {
-                listeners.is_own(&via.host, via.port_or_default())
-                    && own.looped == keys.branches.looped(message, request)
-            })
+        let mut way = None;
+        let mut is_loop = |via: &Via<'_>| {
+            let is_own =
+                via.branch.and_then(OwnBranch::parse).is_some() && listeners.is_own(&via.host, via.port_or_default());
+            is_own && {
+                let way = *way.get_or_insert_with(|| keys.branches.way(message, request));
+                via.params.value(branch::LOOP) == Some(&hex(way))
+            }
         };
-        is_looped(&request.via) || message.vias_below(&request.via).map_while(Result::ok).any(|via| is_looped(&via))
+        if is_loop(&request.via) || message.vias_below(&request.via).map_while(Result::ok).any(|via| is_loop(&via)) {
+            self.counters.loops += 1;
+            return Err(Refusal::Status(StatusCode::LOOP_DETECTED));
+        }
+        Ok(way)
     }
 
     /// Handles a response (§16.11, §18.1.2): it is for us if the topmost Via is ours, and it goes to the application server
@@ -313,6 +316,8 @@ struct Incoming<'m, 't> {
     message: &'m Message<'t>,
     request: Request<'t>,
     routed: Routed<'t>,
+    /// What its way is called ([`branch`]), if it has been here before.
+    way: Option<u64>,
 }
 
 impl<'t> Incoming<'_, 't> {
