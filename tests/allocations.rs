@@ -82,9 +82,9 @@ fn turn(proxy: &mut Proxy, arena: &mut Bump, journal: &mut Vec<u8>, flow: Flow, 
         let message = Message::parse(octets, &Limits::default()).expect("the test sends a sound message");
         let received = Received { flow, octets, passed: false };
         if message.is_request() {
-            proxy.handle_request(now, &received, &message, &mut OnlyBob, &mut out);
+            proxy.at_work().handle_request(now, &received, &message, &mut OnlyBob, &mut out);
         } else {
-            proxy.handle_response(now, &received, &message, &mut OnlyBob, &mut out);
+            proxy.at_work().handle_response(now, &received, &message, &mut OnlyBob, &mut out);
         }
         out.outgoing().len()
     };
@@ -138,7 +138,7 @@ fn serving_by_a_hop_and_sending_for_application_servers_allocates_nothing() {
         let mut ticket = 0;
         let mut out = Outbox::new(&arena, &mut [], &mut journal, &mut ticket);
         for way in [Way::Uri, Way::Flow(udp(BOB))] {
-            assert!(table.proxy.originate(&Posted { way, octets: posted.as_bytes() }, &mut out).is_none());
+            assert!(table.proxy.at_work().originate(&Posted { way, octets: posted.as_bytes() }, &mut out).is_none());
         }
         assert_eq!(out.outgoing().len(), 2);
         drop(out);

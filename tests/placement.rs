@@ -76,7 +76,7 @@ fn post(table: &mut Table, way: Way, octets: &str) -> (Vec<Sent>, Option<Sent>) 
     let mut inward = None;
     let sent = table.turn(|table, arena, out| {
         let octets = arena.alloc_slice_copy(octets.as_bytes());
-        let received = table.proxy.originate(&Posted { way, octets }, out);
+        let received = table.proxy.at_work().originate(&Posted { way, octets }, out);
         inward = received.map(|received| Sent { flow: received.flow, octets: received.octets.to_vec() });
     });
     (sent, inward)
@@ -290,7 +290,7 @@ fn an_application_server_in_another_process_is_told_where_a_user_is_reached() {
         let text = request("OPTIONS", &format!("sip:{user}@example.com"), &[]);
         let mut sent = table.turn(|table, arena, out| {
             let message = Message::parse(arena.alloc_slice_copy(text.as_bytes()), &table.proxy.settings().limits);
-            table.proxy.redirect(NOW, hop(0), &message.expect("it is sound"), &table.registrar, out);
+            table.proxy.at_work().redirect(NOW, hop(0), &message.expect("it is sound"), &table.registrar, out);
         });
         opened(&sent.remove(0), "call")
     };
@@ -396,7 +396,7 @@ fn a_server_hands_a_call_to_another_by_name() {
         let octets = arena.alloc_slice_copy(&received.octets);
         table.handle(&inward(octets), out);
         let posted = out.take_posted();
-        let received = table.proxy.originate(&posted[0], out).expect("it is for us");
+        let received = table.proxy.at_work().originate(&posted[0], out).expect("it is for us");
         answer = Some(Sent { flow: received.flow, octets: received.octets.to_vec() });
     });
     assert_eq!(sent, []);
@@ -432,7 +432,7 @@ fn a_server_hands_an_invite_to_the_shard_that_has_the_dialog() {
     table.turn(|table, arena, out| {
         table.handle(&inward(arena.alloc_slice_copy(&received.octets)), out);
         let posted = out.take_posted();
-        answer = table.proxy.originate(&posted[0], out).map(|answer| answer.octets.to_vec());
+        answer = table.proxy.at_work().originate(&posted[0], out).map(|answer| answer.octets.to_vec());
     });
     assert!(answer.expect("it is answered").starts_with(b"SIP/2.0 481 "));
 }

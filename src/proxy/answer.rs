@@ -1,6 +1,6 @@
 //! What the proxy answers itself, statelessly (RFC 3261 §8.2.7, §16.3), and why.
 
-use super::{Incoming, Proxy, hop::NoHop, serve::is_inward};
+use super::{AtWork, Incoming, hop::NoHop, serve::is_inward};
 use agent::{Draft, Flow, Outbox, Received, Way};
 use sip::{Error, HeaderName, Message, Method, Octets, StatusCode, write};
 
@@ -31,7 +31,7 @@ impl From<Error> for Refusal {
     }
 }
 
-impl Proxy {
+impl AtWork<'_> {
     /// Answers a request that is refused.
     pub(super) fn answer_refusal<'t>(
         &mut self,
@@ -139,7 +139,7 @@ impl Proxy {
             self.counters.unreadable += u64::from(!is_ack);
             return;
         }
-        let settings = &*self.settings;
+        let settings = self.settings;
         let mut draft = out.draft();
         let tag = settings.keys.branches.to_tag(message);
         write::begin_response(&mut draft, message, status, reason, &tag, received.flow.peer);

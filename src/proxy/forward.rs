@@ -1,7 +1,7 @@
 //! Forwarding (RFC 3261 §16.6): hops, source, Via, Record-Route, next hop; and what never leaves us.
 
 use super::{
-    Incoming, Proxy, Refusal, branch,
+    AtWork, Incoming, Refusal, branch,
     dialog::DialogFlows,
     hop::{self, NoHop},
     sealed,
@@ -28,7 +28,7 @@ pub(super) struct Hop<'t> {
     pub is_server: bool,
 }
 
-impl Proxy {
+impl AtWork<'_> {
     /// Forwards a request (§16.6).
     pub(super) fn forward<'t>(
         &mut self,
@@ -46,7 +46,7 @@ impl Proxy {
             Some(hops) => hops - 1,
             None => MAX_FORWARDS,
         };
-        let settings = &*self.settings;
+        let settings = self.settings;
         let mut edit = Edit::new(message, out.arena());
         let mut lines = out.draft();
         // Step 8.

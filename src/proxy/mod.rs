@@ -82,6 +82,20 @@ impl Proxy {
         self.settings = settings;
     }
 
+    /// The proxy at its work.
+    pub fn at_work(&mut self) -> AtWork<'_> {
+        AtWork { settings: &self.settings, counters: &mut self.counters }
+    }
+}
+
+/// A proxy that handles a message. It borrows what it follows: all shards share that, and to count who holds it would have their
+/// processors take one line of memory from each other for every message.
+pub struct AtWork<'p> {
+    settings: &'p Settings,
+    counters: &'p mut Counters,
+}
+
+impl AtWork<'_> {
     /// Handles a request.
     pub fn handle_request<'t>(
         &mut self,
@@ -104,7 +118,7 @@ impl Proxy {
         agents: &mut impl Agents,
         out: &mut Outbox<'t>,
     ) -> Result<(), Refusal> {
-        let settings = Arc::clone(&self.settings);
+        let settings = self.settings;
         let request = message.request()?;
         // §16.3 step 5; §8.2.2.3 and §9.1 except ACK and CANCEL.
         let is_follower = matches!(request.method, Method::Ack | Method::Cancel);
@@ -112,16 +126,16 @@ impl Proxy {
             return Err(Refusal::BadExtension(HeaderName::ProxyRequire));
         }
         let way = self.way_again(message, &request)?;
-        let routed = Routed::of(&settings, message, &request, out.arena())?;
+        let routed = Routed::of(settings, message, &request, out.arena())?;
         let mut incoming = Incoming { received, message, request, routed, way };
-        if let Some(place) = serve::addressee(&settings, &mut incoming)? {
+        if let Some(place) = serve::addressee(settings, &mut incoming)? {
             return self.serve(now, &incoming, place, agents, out);
         }
         let hop = if let Some(kept) = incoming.routed.dialog_flow() {
-            let flow = hop::of_kept(&settings, kept).map_err(|no_hop| self.unroutable(no_hop))?;
+            let flow = hop::of_kept(settings, kept).map_err(|no_hop| self.unroutable(no_hop))?;
             Hop { flow, uri: None, path: &[], kept: true, is_server: false }
         } else if incoming.routed.routes.is_empty()
-            && let Some(user) = LocalUser::of(&settings, &incoming.routed.uri, out.arena())
+            && let Some(user) = LocalUser::of(settings, &incoming.routed.uri, out.arena())
         {
             self.local_hop(now, &incoming, user, agents, out)?
         } else {
@@ -140,7 +154,7 @@ impl Proxy {
         out: &mut Outbox<'t>,
     ) -> Result<Hop<'t>, Refusal> {
         let Incoming { received, request, .. } = incoming;
-        let settings = Arc::clone(&self.settings);
+        let settings = self.settings;
         if request.method == Method::Register {
             agents.register(now, &incoming.plain(), out);
             return Err(Refusal::Answered);
@@ -148,7 +162,7 @@ impl Proxy {
         let Some(aor) = user.aor else { return Err(self.serve_own(incoming, out)) };
         // A number is of no domain: the caller's own says who serves the call.
         let domain = match incoming.routed.uri {
-            Uri::Tel(_) => sender_domain(&settings, request).unwrap_or(user.domain),
+            Uri::Tel(_) => sender_domain(settings, request).unwrap_or(user.domain),
             _ => user.domain,
         };
         self.serve_domain(now, incoming, domain, agents, out)?;
@@ -159,11 +173,11 @@ impl Proxy {
         };
         let contact = Uri::parse(target.contact).and_then(Uri::sip)?;
         let flow = if let Some(kept) = target.flow {
-            hop::of_kept(&settings, kept)
+            hop::of_kept(settings, kept)
         } else if target.route.is_empty() {
-            hop::of_uri(&settings, &contact, &received.flow)
+            hop::of_uri(settings, &contact, &received.flow)
         } else {
-            first_of_path(&settings, target.route, &received.flow)
+            first_of_path(settings, target.route, &received.flow)
         };
         let flow = flow.map_err(|no_hop| self.unroutable(no_hop))?;
         // A contact's headers do not belong into a Request-URI (§19.1.5).
@@ -180,14 +194,14 @@ impl Proxy {
         out: &mut Outbox<'t>,
     ) -> Result<Hop<'t>, Refusal> {
         let Incoming { received, request, routed, .. } = incoming;
-        let settings = Arc::clone(&self.settings);
+        let settings = self.settings;
         // §16.3 step 2. By its Route, a request with whatever Request-URI finds its way.
         let uri = routed.next_hop_uri()?.sip()?;
         if routed.dialog.is_none() && !settings.may_relay(received.flow.peer.ip()) {
             // A call of one of ours goes by his dial plan and his providers, and so do its CANCEL and its ACK.
             if matches!(request.method, Method::Invite | Method::Ack | Method::Cancel)
                 && routed.routes.is_empty()
-                && let Some(domain) = sender_domain(&settings, request)
+                && let Some(domain) = sender_domain(settings, request)
             {
                 self.serve_domain(now, incoming, domain, agents, out)?;
             }
@@ -200,13 +214,13 @@ impl Proxy {
                 }
             }
         }
-        let flow = hop::of_uri(&settings, &uri, &received.flow).map_err(|no_hop| self.unroutable(no_hop))?;
+        let flow = hop::of_uri(settings, &uri, &received.flow).map_err(|no_hop| self.unroutable(no_hop))?;
         Ok(Hop { flow, uri: None, path: &[], kept: false, is_server: false })
     }
 
     /// §16.3 step 4: the way of a request that has been here before, unless it has taken the same one already.
     fn way_again<'t>(&mut self, message: &Message<'t>, request: &Request<'t>) -> Result<Option<u64>, Refusal> {
-        let Settings { listeners, keys, .. } = &*self.settings;
+        let Settings { listeners, keys, .. } = self.settings;
         let mut way = None;
         let mut is_loop = |via: &Via<'_>| {
             let is_own =
@@ -246,7 +260,7 @@ impl Proxy {
         agents: &mut impl Agents,
         out: &mut Outbox<'t>,
     ) -> Option<()> {
-        let settings = Arc::clone(&self.settings);
+        let settings = self.settings;
         let response = message.response().ok()?;
         let own = response.via;
         // What has never left us has no address of ours in it.
@@ -268,13 +282,13 @@ impl Proxy {
             peer: SocketAddr::new([0, 0, 0, 0].into(), 0),
             connection: branch.connection,
         };
-        let Ok(flow) = hop::of_via(&settings, &below, &came_on) else {
+        let Ok(flow) = hop::of_via(settings, &below, &came_on) else {
             self.counters.unroutable += 1;
             return Some(());
         };
         let mut edit = Edit::new(message, out.arena());
         edit.pop(HeaderName::Via, own.raw);
-        strip(&settings, message, &mut edit);
+        strip(settings, message, &mut edit);
         out.send(flow, edit.finish());
         self.counters.forwarded_responses += 1;
         Some(())

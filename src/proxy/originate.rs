@@ -6,7 +6,7 @@
 //! nowhere comes back as a 503 (§16.9), so that no server waits for what will not come.
 
 use super::{
-    Proxy,
+    AtWork,
     hop::{self, NoHop},
     route,
     serve::{self, INWARD},
@@ -15,20 +15,20 @@ use super::{
 use agent::{Flow, Outbox, PLACEHOLDER, Posted, Received, Way};
 use sip::{Edit, HeaderName, Host, Message, Octets, StartLine, Transport, Uri, Via};
 
-impl Proxy {
+impl AtWork<'_> {
     /// Sends a message of an application server. What comes of it for us ourselves is returned, to be handled as if it
     /// had been received.
     pub fn originate<'t>(&mut self, posted: &Posted<'t>, out: &mut Outbox<'t>) -> Option<Received<'t>> {
-        let settings = std::sync::Arc::clone(&self.settings);
+        let settings = self.settings;
         let Ok(message) = Message::parse(posted.octets, &settings.limits) else {
             self.counters.unreadable_posts += 1;
             return None;
         };
         let via = message.vias().next().and_then(Result::ok);
-        match way_out(&settings, &message, via.as_ref(), posted.way) {
+        match way_out(settings, &message, via.as_ref(), posted.way) {
             Ok(flow) => {
                 let mut edit = Edit::new(&message, out.arena());
-                write_address(&settings, &message, via.as_ref(), &flow, &mut edit, out);
+                write_address(settings, &message, via.as_ref(), &flow, &mut edit, out);
                 let slices = edit.finish();
                 if serve::is_inward(&flow) {
                     return Some(serve::inward(serve::joined(slices, out)));

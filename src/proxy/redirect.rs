@@ -6,7 +6,7 @@
 //! ours knows that it comes from the switch, for the Call-ID of its question.
 
 use super::{
-    Proxy,
+    AtWork,
     agents::{Agents, Location},
     flow_text,
     serve::INWARD,
@@ -27,7 +27,7 @@ const AGENT: &[u8] = b"rs-agent";
 /// Octets of contacts in one answer, which is one datagram; the worst ones beyond are left out.
 const MAX_OCTETS: usize = 48 * 1024;
 
-impl Proxy {
+impl AtWork<'_> {
     /// Answers a question of an application server, which came on `flow`.
     pub fn redirect<'t>(
         &mut self,
@@ -40,7 +40,7 @@ impl Proxy {
         self.counters.lookups += 1;
         let StartLine::Request { uri, .. } = message.start_line() else { return };
         let Some(call_id) = message.call_id() else { return };
-        let settings = &*self.settings;
+        let settings = self.settings;
         let aor = Uri::parse(uri).ok().and_then(|uri| LocalUser::of(settings, &uri, out.arena())?.aor);
         let (status, targets) = match aor.map(|aor| agents.locate(now, aor, out.arena())) {
             Some(Location::Bound(targets)) => (StatusCode::MOVED_TEMPORARILY, targets),
@@ -96,7 +96,7 @@ fn write_param(name: &[u8], value: &[u8], out: &mut Draft<'_>) {
     out.put(value);
 }
 
-/// The targets that an answer of [`Proxy::redirect`] tells, in its order; none where it tells that there are none.
+/// The targets that an answer of [`AtWork::redirect`] tells, in its order; none where it tells that there are none.
 pub fn read_targets<'t>(answer: &Message<'t>, arena: &'t Bump) -> BumpVec<'t, Target<'t>> {
     let mut targets = BumpVec::new_in(arena);
     targets.extend(answer.addresses(HeaderName::Contact).map_while(Result::ok).filter_map(|c| read_target(&c, arena)));

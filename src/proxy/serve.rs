@@ -4,7 +4,7 @@
 //! comes from one of ours for another, or for one of our users, has never been outside: it comes on an inward flow.
 
 use super::{
-    Incoming, Proxy,
+    AtWork, Incoming,
     agents::Agents,
     answer::Refusal,
     apps::{Choice, Reach, State},
@@ -70,7 +70,7 @@ pub(super) fn addressee(settings: &Settings, incoming: &mut Incoming<'_, '_>) ->
     Ok(Some(Place { app, shard: Some(agent.shard) }))
 }
 
-impl Proxy {
+impl AtWork<'_> {
     /// Hands a request of `domain` to the server that the domain and the Call-ID choose, which is told as answered. `Ok`
     /// where there are no servers for it.
     pub(super) fn serve_domain<'t>(
@@ -101,7 +101,7 @@ impl Proxy {
         out: &mut Outbox<'t>,
     ) -> Result<(), Refusal> {
         let Incoming { received, message, request, routed, .. } = incoming;
-        let settings = std::sync::Arc::clone(&self.settings);
+        let settings = self.settings;
         let app = &settings.apps.all()[place.app];
         if app.state == State::Down {
             // §15.1.1: to who hangs up any final response ends the call, which would then be up here and nowhere else. So a
@@ -119,7 +119,7 @@ impl Proxy {
         match &app.reach {
             Reach::Elsewhere(uri) => {
                 let uri = Reach::parse_uri(uri).ok_or(Refusal::Unserved)?;
-                let flow = hop::of_uri(&settings, &uri, &received.flow).map_err(|no_hop| self.unroutable(no_hop))?;
+                let flow = hop::of_uri(settings, &uri, &received.flow).map_err(|no_hop| self.unroutable(no_hop))?;
                 return self.forward(incoming, Hop { flow, uri: None, path: &[], kept: false, is_server: true }, out);
             }
             Reach::Here => {
@@ -144,7 +144,7 @@ impl Proxy {
                 strip_ours(message, &mut edit);
                 routed.apply(message, None, &mut edit, &mut lines)?;
                 edit.push_lines(lines.into_bump_slice());
-                let peer = shard_address(&settings, addresses, place.shard, request.call_id);
+                let peer = shard_address(settings, addresses, place.shard, request.call_id);
                 out.send(settings.hop_to(peer.ok_or(Refusal::Unserved)?), edit.finish());
             }
         }
@@ -165,7 +165,7 @@ impl Proxy {
             agents.probed(now, message, out);
             return Some(());
         }
-        let settings = std::sync::Arc::clone(&self.settings);
+        let settings = self.settings;
         let number = settings.apps.named(agent.name)?;
         self.counters.served_responses += 1;
         match &settings.apps.all()[number].reach {
@@ -177,7 +177,7 @@ impl Proxy {
                 settings.keys.hops.write_source(call_id, &received.flow, &mut lines);
                 edit.push_lines(lines.into_bump_slice());
                 strip_ours(message, &mut edit);
-                let peer = shard_address(&settings, addresses, Some(agent.shard), call_id)?;
+                let peer = shard_address(settings, addresses, Some(agent.shard), call_id)?;
                 out.send(settings.hop_to(peer), edit.finish());
             }
             Reach::Elsewhere(_) => return None,

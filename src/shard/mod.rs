@@ -80,7 +80,7 @@ impl Shard {
         // Borrowed where it stands: its index is over a kilobyte.
         let message = match &parsed {
             Ok(message) => message,
-            Err(fault) => return self.proxy.refuse_unparsed(received, *fault, out),
+            Err(fault) => return self.proxy.at_work().refuse_unparsed(received, *fault, out),
         };
         // What has never left us is of a call that was taken on.
         if self.admission.is_limited()
@@ -90,7 +90,7 @@ impl Shard {
         {
             match self.admission.decide(now, &self.hash, message.call_id(), &received.flow) {
                 Fate::TakenOn => {}
-                Fate::Refused => return self.proxy.refuse_overloaded(received, message, out),
+                Fate::Refused => return self.proxy.at_work().refuse_overloaded(received, message, out),
                 Fate::Dropped => return,
             }
         }
@@ -104,7 +104,7 @@ impl Shard {
             self.ring_full += 1;
             // What the owner keeps nothing about is handled here as well as there.
             if is_new_request(message) || (owner.keeps_calls && message.is_request()) {
-                return self.proxy.refuse_overloaded(received, message, out);
+                return self.proxy.at_work().refuse_overloaded(received, message, out);
             }
             if owner.keeps_calls {
                 return;
@@ -112,15 +112,15 @@ impl Shard {
         }
         if message.is_request() {
             self.note_alias(received, message, out);
-            self.proxy.handle_request(now, received, message, &mut self.neighbours, out);
+            self.proxy.at_work().handle_request(now, received, message, &mut self.neighbours, out);
         } else {
-            self.proxy.handle_response(now, received, message, &mut self.neighbours, out);
+            self.proxy.at_work().handle_response(now, received, message, &mut self.neighbours, out);
         }
     }
 
     /// What another process of ours wants: a message that it has written sent, a user looked up.
     fn handle_errand<'t>(&mut self, now: Now, received: &Received<'t>, out: &mut Outbox<'t>) {
-        let settings = Arc::clone(self.proxy.settings());
+        let settings = self.proxy.settings();
         let errand = sealed::take_errand(received.octets, out.arena()).and_then(|(token, octets)| {
             let message = Message::parse(octets, &settings.limits).ok()?;
             let errand = settings.keys.hops.open_errand(message.call_id()?, token)?;
@@ -129,7 +129,7 @@ impl Shard {
         match errand {
             Some((Errand::Post(way), _, octets)) => self.send(now, &Posted { way, octets }, out),
             Some((Errand::Lookup, message, _)) => {
-                self.proxy.redirect(now, received.flow, &message, &self.neighbours, out);
+                self.proxy.at_work().redirect(now, received.flow, &message, &self.neighbours, out);
             }
             None => self.proxy.counters.unsealed += 1,
         }
@@ -137,7 +137,7 @@ impl Shard {
 
     /// Sends what an agent has written; what is for ourselves is handled as if it had been received.
     fn send<'t>(&mut self, now: Now, posted: &Posted<'t>, out: &mut Outbox<'t>) {
-        if let Some(inward) = self.proxy.originate(posted, out) {
+        if let Some(inward) = self.proxy.at_work().originate(posted, out) {
             self.handle(now, &inward, out);
         }
     }
@@ -154,7 +154,7 @@ impl Shard {
             }
         }
         for posted in &out.take_posted() {
-            if let Some(inward) = self.proxy.originate(posted, out) {
+            if let Some(inward) = self.proxy.at_work().originate(posted, out) {
                 self.later.push(inward.octets.into());
             }
         }
@@ -259,7 +259,7 @@ impl io::Core for Shard {
     }
 
     fn handle_undeliverable<'t>(&mut self, now: Now, flow: Flow, octets: &'t [u8], out: &mut Outbox<'t>) {
-        if let Some(response) = self.proxy.handle_undeliverable(flow, octets, out) {
+        if let Some(response) = self.proxy.at_work().handle_undeliverable(flow, octets, out) {
             self.handle(now, &response, out);
         }
         self.send_posted(now, out);
@@ -274,7 +274,7 @@ impl io::Core for Shard {
             FrameError::BadContentLength => Error::Malformed(HeaderName::ContentLength),
             FrameError::ConflictingContentLengths => Error::Duplicate(HeaderName::ContentLength),
         };
-        self.proxy.refuse_unparsed(&received, fault, out);
+        self.proxy.at_work().refuse_unparsed(&received, fault, out);
     }
 
     fn handle_settled<'t>(&mut self, now: Now, up_to: Ticket, ok: bool, out: &mut Outbox<'t>) {

@@ -235,11 +235,11 @@ impl Table {
     /// Handles a message in a turn that is under way.
     pub fn handle<'t>(&mut self, received: &Received<'t>, out: &mut Outbox<'t>) {
         match Message::parse(received.octets, &self.proxy.settings().limits) {
-            Err(fault) => self.proxy.refuse_unparsed(received, fault, out),
+            Err(fault) => self.proxy.at_work().refuse_unparsed(received, fault, out),
             Ok(message) if message.is_request() => {
-                self.proxy.handle_request(NOW, received, &message, &mut self.registrar, out);
+                self.proxy.at_work().handle_request(NOW, received, &message, &mut self.registrar, out);
             }
-            Ok(message) => self.proxy.handle_response(NOW, received, &message, &mut self.registrar, out),
+            Ok(message) => self.proxy.at_work().handle_response(NOW, received, &message, &mut self.registrar, out),
         }
     }
 

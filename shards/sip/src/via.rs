@@ -63,7 +63,7 @@ impl<'b> Via<'b> {
     }
 
     /// Takes a value that is laid out as usual: all there is, or up to a comma.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn walk(text: &'b [u8]) -> Option<Self> {
         const PROTOCOL: &[u8] = b"SIP/2.0/";
         if !text.starts_with(PROTOCOL) {

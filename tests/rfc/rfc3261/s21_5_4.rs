@@ -11,7 +11,7 @@ fn who_comes_while_there_is_too_much_to_do_is_told_when_to_come_back() {
     let sent = table.turn(|table, arena, out| {
         let octets = arena.alloc_slice_copy(text.as_bytes());
         let message = Message::parse(octets, &Limits::default()).unwrap();
-        table.proxy.refuse_overloaded(&Received { flow: udp(ALICE), octets, passed: false }, &message, out);
+        table.proxy.at_work().refuse_overloaded(&Received { flow: udp(ALICE), octets, passed: false }, &message, out);
     });
     assert_eq!((sent[0].status(), sent[0].flow), (Some(503), udp(ALICE)));
     assert_eq!(sent[0].all(HeaderName::RetryAfter), ["7"]);
@@ -30,7 +30,7 @@ fn what_a_stream_could_not_deliver_is_503_by_the_way_that_it_came() {
             let forwarded = table.one(came_on, text);
             table.turn(|table, arena, out| {
                 let octets = arena.alloc_slice_copy(&forwarded.octets);
-                if let Some(received) = table.proxy.handle_undeliverable(forwarded.flow, octets, out) {
+                if let Some(received) = table.proxy.at_work().handle_undeliverable(forwarded.flow, octets, out) {
                     table.handle(&received, out);
                 }
             })
