@@ -20,10 +20,11 @@ impl AtWork<'_> {
     /// had been received.
     pub fn originate<'t>(&mut self, posted: &Posted<'t>, out: &mut Outbox<'t>) -> Option<Received<'t>> {
         let settings = self.settings;
-        let Ok(message) = Message::parse(posted.octets, &settings.limits) else {
+        let mut message = Message::empty();
+        if message.read(posted.octets, &settings.limits).is_err() {
             self.counters.unreadable_posts += 1;
             return None;
-        };
+        }
         let via = message.vias().next().and_then(Result::ok);
         match way_out(settings, &message, via.as_ref(), posted.way) {
             Ok(flow) => {

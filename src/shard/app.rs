@@ -213,12 +213,13 @@ impl Surroundings for World<'_> {
 
 impl AppShard {
     fn handle<'t>(&mut self, now: Now, received: &Received<'t>, out: &mut Outbox<'t>) {
+        let mut message = Message::empty();
         let opened = sealed::take_source(received.octets, out.arena()).and_then(|(token, octets)| {
-            let message = Message::parse(octets, &self.rules.settings.limits).ok()?;
+            message.read(octets, &self.rules.settings.limits).ok()?;
             let flow = self.link.tokens.open_source(message.call_id()?, token)?;
-            Some((message, Received { flow, octets, passed: false }))
+            Some(Received { flow, octets, passed: false })
         });
-        let Some((message, from_outside)) = opened else {
+        let Some(from_outside) = opened else {
             self.counters.unsealed += 1;
             return;
         };
@@ -259,17 +260,16 @@ impl AppShard {
     fn send_posted(&mut self, now: Now, out: &mut Outbox<'_>) {
         let limits = self.rules.settings.limits;
         for posted in &out.take_posted() {
-            let parsed = Message::parse(posted.octets, &limits);
-            // Borrowed where it stands: its index is over a kilobyte.
-            let Some((message, call_id)) = parsed.as_ref().ok().and_then(|message| Some((message, message.call_id()?)))
-            else {
+            let mut message = Message::empty();
+            let read = message.read(posted.octets, &limits).ok();
+            let Some(call_id) = read.and_then(|()| message.call_id()) else {
                 self.counters.unreadable_posts += 1;
                 continue;
             };
-            self.last_words.note_posted(now, message, posted, &self.link, out);
+            self.last_words.note_posted(now, &message, posted, &self.link, out);
             let mut way = out.draft();
             self.link.tokens.write_errand(call_id, Errand::Post(posted.way), &mut way);
-            let mut edit = Edit::new(message, out.arena());
+            let mut edit = Edit::new(&message, out.arena());
             edit.push_lines(way.into_bump_slice());
             out.send(self.link.to_switch(call_id), edit.finish());
         }

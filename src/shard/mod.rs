@@ -76,12 +76,11 @@ impl Shard {
         if received.flow.listener == self.proxy.settings().hop {
             return self.handle_errand(now, received, out);
         }
-        let parsed = Message::parse(received.octets, &self.proxy.settings().limits);
-        // Borrowed where it stands: its index is over a kilobyte.
-        let message = match &parsed {
-            Ok(message) => message,
-            Err(fault) => return self.proxy.at_work().refuse_unparsed(received, *fault, out),
-        };
+        let mut message = Message::empty();
+        if let Err(fault) = message.read(received.octets, &self.proxy.settings().limits) {
+            return self.proxy.at_work().refuse_unparsed(received, fault, out);
+        }
+        let message = &message;
         // What has never left us is of a call that was taken on.
         if self.admission.is_limited()
             && is_new_request(message)
