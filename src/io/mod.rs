@@ -7,6 +7,7 @@
 //!
 //! Nothing here reads a SIP message beyond its frame in a stream, and nothing here waits except the one enter of a turn.
 
+mod alarm;
 mod backlog;
 mod child;
 mod clock;

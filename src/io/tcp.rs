@@ -148,7 +148,7 @@ impl Streams {
                 Ok(())
             }
             Op::SendStream { slot } => self.sent(ring, slot, completion, now),
-            Op::ReceiveDatagram { .. } | Op::SendDatagram { .. } | Op::Cancel | Op::Wake => Ok(()),
+            Op::ReceiveDatagram { .. } | Op::SendDatagram { .. } | Op::Cancel | Op::Wake | Op::Alarm => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@
 //! what it sends, enter the ring. That enter runs the sends, then waits for the next turn's completions; after it the
 //! received buffers and the arena are given back. Nothing else in a shard enters the kernel, and nothing blocks it.
 
+use super::alarm::Alarm;
 use super::backlog::{Backlog, Gauge};
 use super::edge::Stop;
 use super::journal::JournalLink;
@@ -117,6 +118,7 @@ pub(crate) struct Shard<C: Core> {
     datagrams: Datagrams,
     streams: Streams,
     window: Window,
+    alarm: Alarm,
     gauge: Gauge,
     arena: Bump,
     room: Vec<u32>,
@@ -155,6 +157,7 @@ impl<C: Core> Shard<C> {
             datagrams,
             streams,
             window: Window::new(window),
+            alarm: Alarm::new(),
             gauge,
             arena: Bump::new(),
             room: Vec::new(),
@@ -215,6 +218,7 @@ impl<C: Core> Shard<C> {
                 }
                 Op::Wake if !completion.more => watch(&mut ring, &parts.waker)?,
                 Op::Wake => {}
+                Op::Alarm => self.alarm.rang(),
                 _ => streams.completed(&mut ring, completion, octets, now.monotonic, &mut arrivals, count)?,
             }
         }
@@ -310,7 +314,12 @@ impl<C: Core> Shard<C> {
             || parts.journal.as_ref().is_some_and(JournalLink::has_settlement)
             || self.drain_began.is_none() && parts.stop.is_asked()
             || parts.stop.is_immediate();
-        let wait = if has_more { Wait::No } else { self.window.wait(until_due) };
+        let wait = if has_more {
+            Wait::No
+        } else {
+            self.alarm.set(&mut ring, now.monotonic, now.monotonic + until_due)?;
+            self.window.wait(until_due)
+        };
         let (completions, failed) = (&mut self.completions, &mut self.failed);
         datagrams.send_and_enter(&mut ring, out.outgoing(), wait, completions, failed, count)?;
         parts.waker.stay_awake();

@@ -45,12 +45,12 @@ impl Window {
         self.rate * self.length.as_secs_f64()
     }
 
-    /// How to wait when nothing is due before `timeout`.
-    pub fn wait(&self, timeout: Duration) -> Wait {
-        if !self.open || timeout <= self.length {
-            return Wait::One(timeout);
+    /// How to wait when nothing is due before `due` has passed.
+    pub fn wait(&self, due: Duration) -> Wait {
+        if !self.open || due <= self.length {
+            return Wait::One;
         }
-        Wait::Batch { count: self.promised().min(ENOUGH) as usize, window: self.length, timeout }
+        Wait::Batch { count: self.promised().min(ENOUGH) as usize, window: self.length }
     }
 }
 
@@ -75,13 +75,13 @@ mod tests {
 
     #[test]
     fn a_low_rate_keeps_the_window_shut() {
-        assert_eq!(after(window(), 5_000).wait(SECOND), Wait::One(SECOND));
+        assert_eq!(after(window(), 5_000).wait(SECOND), Wait::One);
     }
 
     #[test]
     fn a_rate_that_fills_it_opens_the_window_for_that_many() {
         let wait = after(window(), 40_000).wait(SECOND);
-        let Wait::Batch { count: 7..=8, window, timeout: SECOND } = wait else { panic!("{wait:?}") };
+        let Wait::Batch { count: 7..=8, window } = wait else { panic!("{wait:?}") };
         assert_eq!(window, Duration::from_micros(200));
     }
 
@@ -90,21 +90,21 @@ mod tests {
         let open = after(window(), 20_000);
         let between = after(open.clone(), 12_000);
         assert!(matches!(between.wait(SECOND), Wait::Batch { .. }), "open stays open");
-        assert_eq!(after(window(), 12_000).wait(SECOND), Wait::One(SECOND), "shut stays shut");
-        assert_eq!(after(between, 6_000).wait(SECOND), Wait::One(SECOND));
+        assert_eq!(after(window(), 12_000).wait(SECOND), Wait::One, "shut stays shut");
+        assert_eq!(after(between, 6_000).wait(SECOND), Wait::One);
         let mut silent = open;
         silent.note(silent.last + SECOND, 1);
-        assert_eq!(silent.wait(SECOND), Wait::One(SECOND), "a silence is noticed at once");
+        assert_eq!(silent.wait(SECOND), Wait::One, "a silence is noticed at once");
     }
 
     #[test]
     fn a_timer_within_the_window_is_waited_for_alone() {
         let soon = Duration::from_micros(150);
-        assert_eq!(after(window(), 40_000).wait(soon), Wait::One(soon));
+        assert_eq!(after(window(), 40_000).wait(soon), Wait::One);
     }
 
     #[test]
     fn a_window_of_zero_never_opens() {
-        assert_eq!(after(Window::new(Duration::ZERO), 100_000).wait(SECOND), Wait::One(SECOND));
+        assert_eq!(after(Window::new(Duration::ZERO), 100_000).wait(SECOND), Wait::One);
     }
 }
