@@ -78,6 +78,12 @@ impl Shard {
         }
         let mut message = Message::empty();
         if let Err(fault) = message.read(received.octets, &self.proxy.settings().limits) {
+            // No Call-ID can be trusted here, so it draws by all that it is. To refuse it takes as much as to tell what is wrong with it.
+            if self.admission.is_limited()
+                && self.admission.decide(now, &self.hash, Some(received.octets), &received.flow) == Fate::Dropped
+            {
+                return;
+            }
             return self.proxy.at_work().refuse_unparsed(received, fault, out);
         }
         let message = &message;

@@ -69,3 +69,16 @@ fn what_is_under_way_is_never_refused() {
     assert!(refused(&mut shard, &many_options()).1 > 500);
     assert_eq!(refused(&mut shard, &under_way), (0, 0));
 }
+
+#[test]
+fn what_is_malformed_is_dropped_as_readily_as_what_is_new() {
+    let (mut shard, _directory) = shard();
+    let malformed =
+        |n| String::from_utf8(options(TARGET, n)).expect("text").replace("Call-ID:", "Call-ID").into_bytes();
+    let many: Vec<_> = (0..MANY).map(malformed).collect();
+    let answered =
+        |shard: &mut Table| shard.sent(&many).iter().filter(|message| message.starts_with(b"SIP/2.0 400 ")).count();
+    assert_eq!(answered(&mut shard), many.len());
+    look(&mut shard, 2000, 1.0);
+    assert!(answered(&mut shard) < 100);
+}
