@@ -115,7 +115,7 @@ impl Bindings {
         self.count(Change::of(current.as_deref(), Some(&record)));
         let arm = current.is_none().then(|| (id, record.due()));
         let previous = match current {
-            Some(current) => Some(std::mem::replace(current, record)),
+            Some(current) => Some(current.replace(record)),
             None => {
                 part.insert_entry(id.0, (record, SharedValue::new(id)), slot_hash);
                 None

@@ -111,6 +111,19 @@ impl Record {
         self.bindings().map(|b| b.expires_at).min().unwrap_or_else(|| self.forget_at())
     }
 
+    /// Puts `new` in its place and gives back what was there.
+    ///
+    /// The new one of a refresh is as long as the old one, and is written over it: then a table's records stay where they
+    /// are, and what is allocated and freed for a refresh is memory that was just in use, not a block among a million.
+    pub(crate) fn replace(&mut self, mut new: Self) -> Self {
+        if self.0.len() == new.0.len() {
+            self.0.swap_with_slice(&mut new.0);
+            new
+        } else {
+            std::mem::replace(self, new)
+        }
+    }
+
     pub(crate) fn aor_octets(&self) -> &[u8] {
         Reader(&self.0[VERSION_OCTETS..]).octets().expect(CHECKED)
     }
@@ -221,6 +234,19 @@ pub(crate) mod tests {
         assert_eq!(read.bindings().collect::<Vec<_>>(), [typical(), second]);
         assert_eq!(read.live(1_800_000_060).collect::<Vec<_>>(), [typical()]);
         assert_eq!((read.due(), read.forget_at()), (1_800_000_060, 1_800_003_600));
+    }
+
+    #[test]
+    fn a_record_replaces_one_of_its_length_where_that_is_and_any_other_too() {
+        let longer = Binding { user_agent: b"a longer name than that of the others", ..typical() };
+        let records = [sealed(1, "a@b", &[typical()]), sealed(2, "a@b", &[typical()]), sealed(3, "a@b", &[longer])];
+        for new in &records[1..] {
+            let mut record = records[0].clone();
+            let place = record.octets().as_ptr();
+            let old = record.replace(new.clone());
+            assert_eq!((old.octets(), record.octets()), (records[0].octets(), new.octets()));
+            assert_eq!(record.octets().as_ptr() == place, new.version() == 2);
+        }
     }
 
     #[test]
