@@ -464,7 +464,7 @@ impl Shard {
 
     fn update(&mut self, table: &Bindings, aor: &str, pack: impl FnOnce(&mut Draft) -> Result<(), TooLong>) {
         let journal = |record: &Record| frame(&mut self.records, Kind::Record, record.octets());
-        table.update::<TooLong>(aor, |_, draft| pack(draft), journal).unwrap();
+        table.update::<TooLong>(table.hashed(aor), |_, draft| pack(draft), journal).unwrap();
         self.next_ticket += 1;
     }
 

@@ -19,7 +19,7 @@ use bumpalo::{
 };
 use sip::{HeaderName, Octets, StatusCode, Uri, write};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
-use store::{Account, Accounts, AorId, Binding, Bindings, Connection, Record, Source, journal};
+use store::{Account, Accounts, AorId, Binding, Bindings, Connection, HashedAor, Record, Source, journal};
 
 /// The option tags that a Require may name (RFC 3261 §8.2.2.3).
 const EXTENSIONS: [&[u8]; 2] = [b"path", b"outbound"];
@@ -224,11 +224,15 @@ impl Registrar {
         }
         // Steps 3 and 4.
         let account = self.authorize(now, incoming, aor, realm, arena)?;
+        // In a large table slot and record are in no cache: they come, one after the other, while the request is read.
+        let hashed = self.bindings.hashed(aor);
+        self.bindings.prefetch_slot(hashed);
         // Step 6.
         let user_agent = message.value(HeaderName::UserAgent).unwrap_or_default();
         let intervals = self.settings.intervals(user_agent, account.and_then(|a| a.max_expires_secs));
         let wanted = Wanted::read(message, intervals, arena)?;
         let path = path(incoming, arena)?;
+        self.bindings.prefetch_record(hashed);
         if matches!(wanted, Wanted::Nothing) {
             self.answer_query(now, incoming, aor, path, out);
             return Ok(());
@@ -256,7 +260,7 @@ impl Registrar {
             when_full: self.settings.when_full,
             may_begin: self.may_begin(now),
         };
-        self.update(now, incoming, aor, &update, out)
+        self.update(now, incoming, hashed, &update, out)
     }
 
     /// Steps 3 and 4: whether the sender may register for `aor`; its account, if it has one.
@@ -287,7 +291,7 @@ impl Registrar {
         &mut self,
         now: Now,
         incoming: &Incoming<'_, 't>,
-        aor: &'t str,
+        aor: HashedAor<'t>,
         update: &Update<'t>,
         out: &mut Outbox<'t>,
     ) -> Result<(), Refusal<'t>> {
@@ -319,7 +323,7 @@ impl Registrar {
                 tally.expect("an update was decided").add_to(&mut self.counters);
                 self.counters.held += 1;
                 self.finish_ok(incoming, update.template.path, update.wanted.is_outbound(), &mut answer.octets);
-                answer.aor.push_str(aor);
+                answer.aor.push_str(aor.as_str());
                 self.held.push_back(Held {
                     ticket: ticket.expect("an update's record goes to the journal"),
                     flow: incoming.flow.for_response(&incoming.request.via),

@@ -16,8 +16,10 @@ fn main() {
     let before = resident_octets();
     let (table, mut wheel) = (Bindings::new([1; 16]), Wheel::new(NOW));
     let register = |n| {
-        with_binding(n, |binding| table.update::<TooLong>(&aor(n), |_, draft| draft.push(binding), |_| {}))
-            .expect("a binding fits")
+        with_binding(n, |binding| {
+            table.update::<TooLong>(table.hashed(&aor(n)), |_, draft| draft.push(binding), |_| {})
+        })
+        .expect("a binding fits")
     };
     // A step coprime to any round number visits all, far apart.
     let scattered = || (0..aors).map(|n| n * 777_767_777 % aors);

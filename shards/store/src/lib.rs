@@ -3,8 +3,9 @@
 //!
 //! The path of a record, from a REGISTER to the day it is forgotten:
 //!
-//! 1. The registrar asks [`Bindings::update`] for an AOR. Under that AOR's lock it sees the [`Record`] in force and
-//!    packs the one that follows, [`Binding`] by [`Binding`], into a [`Draft`].
+//! 1. The registrar has an AOR hashed and its record brought into the cache ([`Bindings::hashed`]), then asks
+//!    [`Bindings::update`]. Under that AOR's lock it sees the [`Record`] in force and packs the one that follows,
+//!    [`Binding`] by [`Binding`], into a [`Draft`].
 //! 2. The table numbers it with the next version, and [`journal::frame`] puts it behind the turn's journal octets.
 //! 3. From then on [`Bindings::lookup`] serves it; its AOR's [`AorId`] waits in a shard's timing wheel.
 //! 4. The clerk writes the frames into a segment ([`journal::Segments`] says which). If that fails,
@@ -29,12 +30,13 @@ pub mod journal;
 mod network;
 mod packed;
 mod plans;
+mod prefetch;
 mod providers;
 mod record;
 
 pub use accounts::{Account, Accounts};
 pub use binding::{Binding, Connection, Source};
-pub use bindings::{Bindings, Census, Updated};
+pub use bindings::{Bindings, Census, HashedAor, Updated};
 pub use calls::{
     Call, CallEnd, CallIndex, CallReplay, CallTold, CallTooLong, ENDED_CALLS_SECS, KeptCall, MAX_CALL_OCTETS, put_call,
     put_call_end,

@@ -146,7 +146,7 @@ impl World {
         let updated = self
             .table
             .update::<TooLong>(
-                &aor,
+                self.table.hashed(&aor),
                 |_, draft| expires_at.map_or(Ok(()), |expires_at| draft.push(&binding(expires_at))),
                 |record| frame(&mut framed, Kind::Record, record.octets()),
             )

@@ -44,7 +44,7 @@ fn a_binding_takes_at_most_350_octets() {
         let (table, mut wheel) = (Bindings::new([1; 16]), Wheel::new(NOW));
         for n in 0..aors {
             let updated = with_binding(n, |binding| {
-                table.update::<TooLong>(&aor(n), |_, draft| draft.push(binding), |_| {}).unwrap()
+                table.update::<TooLong>(table.hashed(&aor(n)), |_, draft| draft.push(binding), |_| {}).unwrap()
             });
             let (id, at) = updated.arm.unwrap();
             wheel.insert(at, id);

@@ -217,7 +217,7 @@ impl World {
         let updated = self
             .table
             .update::<TooLong>(
-                &aor,
+                self.table.hashed(&aor),
                 |_, draft| expires_at.map_or(Ok(()), |expires_at| draft.push(&binding(expires_at))),
                 |record| frame(&mut shard.records, Kind::Record, record.octets()),
             )
