@@ -21,6 +21,9 @@ use std::{
 };
 use store::{Account, Accounts, Bindings};
 
+/// From one user to the next: a prime that divides no round number, so that all come, far apart. In the order in which their
+/// records were made the processor would fetch them in advance by itself.
+const STEP: usize = 7_368_787;
 /// Messages of a turn.
 const TURN: usize = 32;
 const NOW: Now = Now { monotonic: Duration::from_secs(1), unix: Duration::from_secs(1_800_000_000) };
@@ -58,9 +61,10 @@ fn main() {
     let users: usize = std::env::args().nth(1).map_or(100_000, |n| n.parse().expect("a number of users"));
     let mut open = shard(users, false);
     let registers = |cseq| -> Vec<_> { (0..users).map(|n| register(n, cseq, "")).collect() };
+    let scattered = |cseq| -> Vec<_> { (0..users).map(|n| register(n * STEP % users, cseq, "")).collect() };
     open.measure("new", &registers(1));
-    open.measure("refresh", &registers(2));
-    open.measure("retransmission", &registers(2));
+    open.measure("refresh", &scattered(2));
+    open.measure("retransmission", &scattered(2));
     for algorithm in Algorithm::STRONGEST_FIRST {
         let mut shard = shard(users, true);
         let requests = registers(1);
@@ -107,6 +111,8 @@ impl Shard {
         let mut answers = Vec::with_capacity(requests.len());
         let (mut spent, mut allocations) = (Duration::ZERO, 0);
         for turn in requests.chunks(TURN) {
+            // As received: in the cache.
+            let turn = turn.to_vec();
             self.arena.reset();
             self.journal.clear();
             let mut out = Outbox::new(&self.arena, &mut [], &mut self.journal, &mut self.next_ticket);
