@@ -24,6 +24,7 @@ pub mod mmsg;
 pub mod plot;
 pub mod process;
 pub mod rival;
+mod search;
 pub mod server;
 pub mod sources;
 pub mod spread;

@@ -21,6 +21,7 @@ use crate::{
     message::{self, Arrival, DOMAIN, Kind, Method, Numbers, Template},
     mmsg::{self, Inbox, Mailer},
     process::{Cpu, CpuPerMessage, Memory},
+    search,
     sources::Sources,
 };
 
@@ -31,10 +32,6 @@ const INBOX: usize = 64;
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 /// The loss (errors included) that a highest rate may have.
 pub const TOLERATED_LOSS: f64 = 0.001;
-
-/// Between two trials the server works off what it has queued; one that refuses because too much came takes on all again.
-const REST: Duration = Duration::from_millis(200);
-const RECOVERY: Duration = Duration::from_secs(2);
 
 /// What is sent, and what counts as its completion.
 #[derive(Clone, Debug)]
@@ -262,32 +259,19 @@ pub fn run_beside(load: &Load, sink: &UdpSocket, meanwhile: &mut dyn FnMut() -> 
     })
 }
 
-/// Finds the highest rate up to `load.rate` that is served with a loss below [`TOLERATED_LOSS`], by bisection in trials of
+/// Finds the highest rate up to `load.rate` that is served with a loss below [`TOLERATED_LOSS`], in trials of
 /// `trial` each; returns that rate's outcome, or the lowest rate's if none was served.
 pub fn find_max(load: &Load, sink: &UdpSocket, trial: Duration) -> Result<Outcome> {
-    let (mut served, mut refused) = (0.0, load.rate);
     let mut load = load.clone();
-    let mut best: Option<Outcome> = None;
-    // 10 trials narrow any ceiling to a thousandth of itself.
-    for _ in 0..10 {
-        load.count = ((load.rate * trial.as_secs_f64()) as u64).max(1);
+    let ceiling = load.rate;
+    let tried = |rate: f64| {
+        load.rate = rate;
+        load.count = ((rate * trial.as_secs_f64()) as u64).max(1);
         let outcome = run(&load, sink)?;
         load.first_cseq = outcome.next_cseq;
-        let sustained = outcome.sustained();
-        match sustained {
-            true => served = load.rate,
-            false => refused = load.rate,
-        }
-        if sustained || best.as_ref().is_none_or(|best| !best.sustained()) {
-            best = Some(outcome);
-        }
-        if refused - served < 0.02 * refused {
-            break;
-        }
-        load.rate = (served + refused) / 2.0;
-        std::thread::sleep(if sustained { REST } else { RECOVERY });
-    }
-    let mut best = best.context("at least one trial was run")?;
+        Ok(outcome)
+    };
+    let mut best = search::highest(ceiling, 0.02, tried, Outcome::sustained)?;
     best.next_cseq = load.first_cseq;
     Ok(best)
 }

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 pub use back::Media;
@@ -29,6 +29,7 @@ use crate::{
     message::{Numbers, Template},
     mmsg::{self, Inbox, Mailer},
     process::{Cpu, CpuPerMessage, Memory},
+    search,
 };
 
 /// How many REGISTERs wait for their 200 at a time.
@@ -266,30 +267,17 @@ impl<'a> UnderWay<'a> {
     }
 }
 
-/// Finds the highest rate up to `calls.rate` at which next to no call fails, by bisection in trials of `trial` each; returns
+/// Finds the highest rate up to `calls.rate` at which next to no call fails, in trials of `trial` each; returns
 /// that rate's outcome, or the lowest rate's if none was served.
 pub fn find_max(calls: &Calls, callee: &UdpSocket, trial: Duration) -> Result<Outcome> {
-    let (mut served, mut refused) = (0.0, calls.rate);
     let mut calls = calls.clone();
-    let mut best: Option<Outcome> = None;
-    // 10 trials narrow any ceiling to a thousandth of itself.
-    for _ in 0..10 {
-        calls.count = ((calls.rate * trial.as_secs_f64()) as u64).max(1);
-        let outcome = run(&calls, callee)?;
-        match outcome.sustained() {
-            true => served = calls.rate,
-            false => refused = calls.rate,
-        }
-        if outcome.sustained() || best.as_ref().is_none_or(|best| !best.sustained()) {
-            best = Some(outcome);
-        }
-        if refused - served < 0.03 * refused {
-            break;
-        }
-        calls.rate = (served + refused) / 2.0;
-        std::thread::sleep(Duration::from_millis(200)); // The server works off what it has queued.
-    }
-    best.context("at least one trial was run")
+    let ceiling = calls.rate;
+    let tried = |rate: f64| {
+        calls.rate = rate;
+        calls.count = ((rate * trial.as_secs_f64()) as u64).max(1);
+        run(&calls, callee)
+    };
+    search::highest(ceiling, 0.03, tried, Outcome::sustained)
 }
 
 /// Registers the users of these numbers in `domain` with `callee` as their contact, and repeats what is lost.
