@@ -1,15 +1,15 @@
 //! What wakes a shard when nothing comes.
 //!
 //! One timer of the kernel's stays set from turn to turn. It is set anew only when something is due before it rings; where that
-//! is no longer so, it rings in vain. A turn for nothing now and then costs less than a timer that every wait sets and takes back:
-//! at 5,000 messages a second, each with a wait of its own, that was 0.5 of 16 µs.
+//! is no longer so, it rings in vain. A turn for nothing now and then costs less than a timer that every wait sets and takes back
+//! (tuning.md has figures).
 
 use super::ring::{Op, Submissions};
 use io_uring::{opcode, squeue, types::Timespec};
 use std::io;
 use std::time::Duration;
 
-/// The timer of one shard.
+/// The timer of one shard. It must be there as long as its ring, which reads it.
 pub(super) struct Alarm {
     /// When it rings, on the shard's monotonic clock, if it is set.
     rings: Option<Duration>,
@@ -22,7 +22,7 @@ impl Alarm {
         Self { rings: None, delay: Box::new(Timespec::new()) }
     }
 
-    /// Lets it ring at `due`, it being `now`, or before. It is set by the next enter.
+    /// Lets it ring at `due`, it being `now`, or before. The next enter sets it, so it is late by as long as that is off.
     pub(super) fn set(&mut self, ring: &mut Submissions<'_>, now: Duration, due: Duration) -> io::Result<()> {
         if self.rings.is_some_and(|rings| rings <= due) {
             return Ok(());
@@ -37,8 +37,7 @@ impl Alarm {
                 .flags(squeue::Flags::SKIP_SUCCESS)
                 .user_data(Op::Cancel.user_data()),
         };
-        // SAFETY: the kernel reads the delay when the entry is handed in; it is boxed, and stays as it is until the next call, before which the
-        // shard enters the ring.
+        // SAFETY: the kernel reads the delay when the entry is handed in, by this thread. It is boxed, and goes after the ring.
         unsafe { ring.push(entry) }
     }
 
@@ -59,13 +58,13 @@ mod tests {
     };
     use std::time::Instant;
 
-    const SOON: Duration = Duration::from_millis(20);
-    const LATER: Duration = Duration::from_millis(200);
+    const SOON: Duration = Duration::from_millis(100);
+    const LATER: Duration = Duration::from_secs(2);
 
-    /// Sets an alarm for each of `dues` in its turn, waits until it has rung, and tells how long that took.
-    fn ring_after(dues: &[Duration]) -> Duration {
-        let mut ring = Ring::new(&Settings::default()).unwrap();
+    /// Sets an alarm for each of `dues` in its turn, waits in that way until it has rung, and tells how long that took.
+    fn ring_after(dues: &[Duration], wait: Wait) -> Duration {
         let (mut alarm, started) = (Alarm::new(), Instant::now());
+        let mut ring = Ring::new(&Settings::default()).unwrap();
         let (mut completions, mut failed) = (Vec::new(), Vec::new());
         let (_, mut submissions) = ring.split();
         for &due in dues {
@@ -73,7 +72,7 @@ mod tests {
             submissions.enter(Wait::No, &mut completions, &mut failed).unwrap();
         }
         assert!(completions.is_empty(), "nothing has happened yet: {completions:?}");
-        submissions.enter(Wait::One, &mut completions, &mut failed).unwrap();
+        submissions.enter(wait, &mut completions, &mut failed).unwrap();
         let ops: Vec<_> = completions.iter().map(|completion| completion.op).collect();
         assert_eq!((&ops[..], failed.len()), (&[Op::Alarm][..], 0));
         started.elapsed()
@@ -81,20 +80,31 @@ mod tests {
 
     #[test]
     fn it_rings_when_something_is_due() {
-        assert!((SOON..LATER).contains(&ring_after(&[SOON])));
+        assert!((SOON..LATER).contains(&ring_after(&[SOON], Wait::One)));
+    }
+
+    #[test]
+    fn an_empty_window_does_not_end_the_wait_and_the_alarm_ends_a_window() {
+        // Before 6.12 no shard waits for a batch.
+        if !Ring::new(&Settings::default()).unwrap().waits_for_batches() {
+            return;
+        }
+        for window in [Duration::from_millis(1), LATER] {
+            assert!((SOON..LATER).contains(&ring_after(&[SOON], Wait::Batch { count: 8, window })));
+        }
     }
 
     #[test]
     fn what_is_due_before_moves_it_and_what_is_due_later_does_not() {
-        assert!((SOON..LATER).contains(&ring_after(&[LATER, SOON])));
-        assert!((SOON..LATER).contains(&ring_after(&[SOON, LATER])));
-        assert!(ring_after(&[LATER]) >= LATER);
+        assert!((SOON..LATER).contains(&ring_after(&[LATER, SOON], Wait::One)));
+        assert!((SOON..LATER).contains(&ring_after(&[SOON, LATER], Wait::One)));
+        assert!(ring_after(&[LATER], Wait::One) >= LATER);
     }
 
     #[test]
     fn one_that_has_rung_unnoticed_can_be_set() {
-        let mut ring = Ring::new(&Settings::default()).unwrap();
         let (mut alarm, started) = (Alarm::new(), Instant::now());
+        let mut ring = Ring::new(&Settings::default()).unwrap();
         let (mut completions, mut failed) = (Vec::new(), Vec::new());
         let (_, mut submissions) = ring.split();
         alarm.set(&mut submissions, Duration::ZERO, SOON).unwrap();

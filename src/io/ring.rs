@@ -19,6 +19,8 @@ pub(super) const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
 /// What multishot recvmsg writes before a datagram: a header of four words, the sender's name, and how long the datagrams of a train are.
 const DATAGRAM_HEADER: usize = 16 + Name::ROOM + size_of::<SegmentSize>();
+/// How long an enter waits behind a window in which nothing came, at most; the shard's timer rings before.
+const BEHIND_A_WINDOW: Timespec = Timespec::new().sec(3600);
 /// Buffer groups: datagrams and streams have rings of buffers of their own.
 pub(super) const DATAGRAMS: u16 = 0;
 pub(super) const STREAMS: u16 = 1;
@@ -38,7 +40,7 @@ pub enum Op {
     ReceiveStream { slot: u32 },
     /// Send on a connection.
     SendStream { slot: u32 },
-    /// Cancellation of another operation.
+    /// Cancellation, or a change, of another operation.
     Cancel,
     /// Read of the shard's eventfd.
     Wake,
@@ -229,11 +231,12 @@ impl Submissions<'_> {
     ) -> io::Result<()> {
         let submitter = self.uring.submitter();
         tolerate(match wait {
-            // It runs what is ready, which a submit without an end to wait for does not.
-            Wait::No => submitter.submit_with_args(0, &SubmitArgs::new().timespec(&Timespec::new())),
+            Wait::No => submitter.submit(),
             Wait::One => submitter.submit_and_wait(1),
             Wait::Batch { count, window } => {
-                submitter.submit_with_args(count, &SubmitArgs::new().min_wait_usec(window.as_micros() as u32))
+                // Without a time-out an empty window would end the wait.
+                let args = SubmitArgs::new().timespec(&BEHIND_A_WINDOW).min_wait_usec(window.as_micros() as u32);
+                submitter.submit_with_args(count, &args)
             }
         })?;
         self.submit()?;

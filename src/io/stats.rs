@@ -52,7 +52,7 @@ counters! {
     sent,
     /// Of the messages received those that came in trains (UDP GRO).
     received_in_trains,
-    /// Of these messages those that were handed over in trains (UDP GSO), whatever the kernel then made of them.
+    /// Of the messages sent those that were handed over in trains (UDP GSO), whatever the kernel then made of them.
     sent_in_trains,
     /// Datagrams that the kernel had no room for, or refused.
     dropped_send,

@@ -318,7 +318,7 @@ impl<C: Core> Shard<C> {
             Wait::No
         } else {
             self.alarm.set(&mut ring, now.monotonic, now.monotonic + until_due)?;
-            self.window.wait(until_due)
+            self.window.wait()
         };
         let (completions, failed) = (&mut self.completions, &mut self.failed);
         datagrams.send_and_enter(&mut ring, out.outgoing(), wait, completions, failed, count)?;

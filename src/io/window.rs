@@ -45,12 +45,12 @@ impl Window {
         self.rate * self.length.as_secs_f64()
     }
 
-    /// How to wait when nothing is due before `due` has passed.
-    pub fn wait(&self, due: Duration) -> Wait {
-        if !self.open || due <= self.length {
-            return Wait::One;
+    /// How to wait; the shard's timer ends any wait.
+    pub fn wait(&self) -> Wait {
+        match self.open {
+            false => Wait::One,
+            true => Wait::Batch { count: self.promised().min(ENOUGH) as usize, window: self.length },
         }
-        Wait::Batch { count: self.promised().min(ENOUGH) as usize, window: self.length }
     }
 }
 
@@ -75,12 +75,12 @@ mod tests {
 
     #[test]
     fn a_low_rate_keeps_the_window_shut() {
-        assert_eq!(after(window(), 5_000).wait(SECOND), Wait::One);
+        assert_eq!(after(window(), 5_000).wait(), Wait::One);
     }
 
     #[test]
     fn a_rate_that_fills_it_opens_the_window_for_that_many() {
-        let wait = after(window(), 40_000).wait(SECOND);
+        let wait = after(window(), 40_000).wait();
         let Wait::Batch { count: 7..=8, window } = wait else { panic!("{wait:?}") };
         assert_eq!(window, Duration::from_micros(200));
     }
@@ -89,22 +89,16 @@ mod tests {
     fn the_window_shuts_when_the_load_goes_and_does_not_flutter_between() {
         let open = after(window(), 20_000);
         let between = after(open.clone(), 12_000);
-        assert!(matches!(between.wait(SECOND), Wait::Batch { .. }), "open stays open");
-        assert_eq!(after(window(), 12_000).wait(SECOND), Wait::One, "shut stays shut");
-        assert_eq!(after(between, 6_000).wait(SECOND), Wait::One);
+        assert!(matches!(between.wait(), Wait::Batch { .. }), "open stays open");
+        assert_eq!(after(window(), 12_000).wait(), Wait::One, "shut stays shut");
+        assert_eq!(after(between, 6_000).wait(), Wait::One);
         let mut silent = open;
         silent.note(silent.last + SECOND, 1);
-        assert_eq!(silent.wait(SECOND), Wait::One, "a silence is noticed at once");
-    }
-
-    #[test]
-    fn a_timer_within_the_window_is_waited_for_alone() {
-        let soon = Duration::from_micros(150);
-        assert_eq!(after(window(), 40_000).wait(soon), Wait::One);
+        assert_eq!(silent.wait(), Wait::One, "a silence is noticed at once");
     }
 
     #[test]
     fn a_window_of_zero_never_opens() {
-        assert_eq!(after(Window::new(Duration::ZERO), 100_000).wait(SECOND), Wait::One);
+        assert_eq!(after(Window::new(Duration::ZERO), 100_000).wait(), Wait::One);
     }
 }

@@ -36,7 +36,7 @@ impl AtWork<'_> {
         hop: Hop<'t>,
         out: &mut Outbox<'t>,
     ) -> Result<(), Refusal> {
-        let Incoming { received, message, request, routed, way } = incoming;
+        let Incoming { received, message, request, routed, loop_hash } = incoming;
         // §16.3 step 3, where it is known that the request would go on.
         let hops = match request.max_forwards {
             Some(0) => {
@@ -51,9 +51,9 @@ impl AtWork<'_> {
         let mut lines = out.draft();
         // Step 8.
         lines.put(settings.listeners.via(hop.flow.listener, hop.flow.peer.ip()).as_bytes());
-        settings.keys.branches.compute(request, &received.flow).write(&mut lines);
-        if let Some(way) = way {
-            branch::write_way(*way, &mut lines);
+        settings.keys.branches.compute(message, request, &received.flow).write(&mut lines);
+        if let Some(loop_hash) = loop_hash {
+            branch::write_loop(*loop_hash, &mut lines);
         }
         lines.put(b"\r\n");
         // Step 4.

@@ -82,13 +82,13 @@ impl Proxy {
         self.settings = settings;
     }
 
-    /// The proxy at its work.
+    /// Borrows what it takes to handle a message.
     pub fn at_work(&mut self) -> AtWork<'_> {
         AtWork { settings: &self.settings, counters: &mut self.counters }
     }
 }
 
-/// A proxy that handles a message. It borrows what it follows: all shards share that, and to count who holds it would have their
+/// A proxy's settings and counters, lent for one message. All shards share the settings, so to count who holds them would have their
 /// processors take one line of memory from each other for every message.
 pub struct AtWork<'p> {
     settings: &'p Settings,
@@ -125,9 +125,9 @@ impl AtWork<'_> {
         if !is_follower && unknown_extensions(message, HeaderName::ProxyRequire).next().is_some() {
             return Err(Refusal::BadExtension(HeaderName::ProxyRequire));
         }
-        let way = self.way_again(message, &request)?;
+        let loop_hash = self.check_loop(message, &request)?;
         let routed = Routed::of(settings, message, &request, out.arena())?;
-        let mut incoming = Incoming { received, message, request, routed, way };
+        let mut incoming = Incoming { received, message, request, routed, loop_hash };
         if let Some(place) = serve::addressee(settings, &mut incoming)? {
             return self.serve(now, &incoming, place, agents, out);
         }
@@ -218,23 +218,24 @@ impl AtWork<'_> {
         Ok(Hop { flow, uri: None, path: &[], kept: false, is_server: false })
     }
 
-    /// §16.3 step 4: the way of a request that has been here before, unless it has taken the same one already.
-    fn way_again<'t>(&mut self, message: &Message<'t>, request: &Request<'t>) -> Result<Option<u64>, Refusal> {
+    /// §16.3 step 4: whether the request has been here before and would take the same way again ([`branch`]). If it has been
+    /// here, and would not, its loop hash.
+    fn check_loop<'t>(&mut self, message: &Message<'t>, request: &Request<'t>) -> Result<Option<u64>, Refusal> {
         let Settings { listeners, keys, .. } = self.settings;
-        let mut way = None;
+        let mut loop_hash = None;
         let mut is_loop = |via: &Via<'_>| {
             let is_own =
                 via.branch.and_then(OwnBranch::parse).is_some() && listeners.is_own(&via.host, via.port_or_default());
             is_own && {
-                let way = *way.get_or_insert_with(|| keys.branches.way(message, request));
-                via.params.value(branch::LOOP) == Some(&hex(way))
+                let hash = *loop_hash.get_or_insert_with(|| keys.branches.loop_hash(message, request));
+                via.params.value(branch::LOOP) == Some(&hex(hash))
             }
         };
         if is_loop(&request.via) || message.vias_below(&request.via).map_while(Result::ok).any(|via| is_loop(&via)) {
             self.counters.loops += 1;
             return Err(Refusal::Status(StatusCode::LOOP_DETECTED));
         }
-        Ok(way)
+        Ok(loop_hash)
     }
 
     /// Handles a response (§16.11, §18.1.2): it is for us if the topmost Via is ours, and it goes to the application server
@@ -330,8 +331,8 @@ struct Incoming<'m, 't> {
     message: &'m Message<'t>,
     request: Request<'t>,
     routed: Routed<'t>,
-    /// What its way is called ([`branch`]), if it has been here before.
-    way: Option<u64>,
+    /// Its loop hash, if it has been here before.
+    loop_hash: Option<u64>,
 }
 
 impl<'t> Incoming<'_, 't> {

@@ -134,7 +134,8 @@ impl AtWork<'_> {
                     }
                     slices => {
                         let octets = joined(slices, out);
-                        let message = Message::parse(octets, &settings.limits)?;
+                        let mut message = Message::empty();
+                        message.read(octets, &settings.limits)?;
                         agents.serve(now, place.app, &Received { octets, ..**received }, &message, out);
                     }
                 }

@@ -53,11 +53,16 @@ const CALM: Duration = Duration::from_secs(1);
 /// How long a Call-ID keeps what it has drawn: for longer than it takes to answer a challenge, and not until who was refused comes back.
 const EPOCH_SECS: u64 = 8;
 
+/// So many octets of a malformed message draw for it: enough to tell it from others, and not what is longest.
+const MALFORMED_OCTETS: usize = 512;
+
 counters! {
     /// New requests that were refused because more came than is done.
     refused,
     /// New requests that were dropped without an answer because refusing them all would have been too much.
     dropped,
+    /// Messages with faults of their framing that were dropped for the same reason, instead of being answered 400.
+    dropped_malformed,
     /// The share of new requests that is taken on now, in percent.
     taken_on_percent,
 }
@@ -240,16 +245,33 @@ impl Admission {
     /// less decides, and what that one takes on the other one does not refuse.
     pub fn decide(&mut self, now: Now, hash: &ShardHash, call_id: Option<&[u8]>, flow: &Flow) -> Fate {
         // One without a Call-ID is against the grammar, which answers it if it is taken on.
-        let drawn = hash.draw(now.unix.as_secs() / EPOCH_SECS, call_id.unwrap_or_default());
+        let fate = self.fate(now, hash, call_id.unwrap_or_default(), flow);
+        match fate {
+            Fate::TakenOn => {}
+            Fate::Refused => self.counters.refused += 1,
+            Fate::Dropped => self.counters.dropped += 1,
+        }
+        fate
+    }
+
+    /// Whether a message that cannot be read is dropped. There is no Call-ID to trust, so it draws by how it begins. A 503 would cost
+    /// what the 400 does, so whatever is not dropped gets that.
+    pub fn drops_malformed(&mut self, now: Now, hash: &ShardHash, octets: &[u8], flow: &Flow) -> bool {
+        let beginning = &octets[..octets.len().min(MALFORMED_OCTETS)];
+        let dropped = self.fate(now, hash, beginning, flow) == Fate::Dropped;
+        self.counters.dropped_malformed += u64::from(dropped);
+        dropped
+    }
+
+    fn fate(&self, now: Now, hash: &ShardHash, draws: &[u8], flow: &Flow) -> Fate {
+        let drawn = hash.draw(now.unix.as_secs() / EPOCH_SECS, draws);
         let drawn = f64::from(drawn) / (f64::from(u32::MAX) + 1.0);
         if drawn < self.taken_on {
             Fate::TakenOn
         } else if drawn < self.answered || flow.transport.is_reliable() {
             // Over a stream nobody repeats what is dropped: he would wait for half a minute.
-            self.counters.refused += 1;
             Fate::Refused
         } else {
-            self.counters.dropped += 1;
             Fate::Dropped
         }
     }

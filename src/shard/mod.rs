@@ -78,9 +78,9 @@ impl Shard {
         }
         let mut message = Message::empty();
         if let Err(fault) = message.read(received.octets, &self.proxy.settings().limits) {
-            // No Call-ID can be trusted here, so it draws by all that it is. To refuse it takes as much as to tell what is wrong with it.
             if self.admission.is_limited()
-                && self.admission.decide(now, &self.hash, Some(received.octets), &received.flow) == Fate::Dropped
+                && !proxy::is_inward(&received.flow)
+                && self.admission.drops_malformed(now, &self.hash, received.octets, &received.flow)
             {
                 return;
             }
@@ -126,14 +126,15 @@ impl Shard {
     /// What another process of ours wants: a message that it has written sent, a user looked up.
     fn handle_errand<'t>(&mut self, now: Now, received: &Received<'t>, out: &mut Outbox<'t>) {
         let settings = self.proxy.settings();
+        let mut message = Message::empty();
         let errand = sealed::take_errand(received.octets, out.arena()).and_then(|(token, octets)| {
-            let message = Message::parse(octets, &settings.limits).ok()?;
+            message.read(octets, &settings.limits).ok()?;
             let errand = settings.keys.hops.open_errand(message.call_id()?, token)?;
-            Some((errand, message, octets))
+            Some((errand, octets))
         });
         match errand {
-            Some((Errand::Post(way), _, octets)) => self.send(now, &Posted { way, octets }, out),
-            Some((Errand::Lookup, message, _)) => {
+            Some((Errand::Post(way), octets)) => self.send(now, &Posted { way, octets }, out),
+            Some((Errand::Lookup, _)) => {
                 self.proxy.at_work().redirect(now, received.flow, &message, &self.neighbours, out);
             }
             None => self.proxy.counters.unsealed += 1,

@@ -79,6 +79,9 @@ fn what_is_malformed_is_dropped_as_readily_as_what_is_new() {
     let answered =
         |shard: &mut Table| shard.sent(&many).iter().filter(|message| message.starts_with(b"SIP/2.0 400 ")).count();
     assert_eq!(answered(&mut shard), many.len());
+    look(&mut shard, 110, 1.0);
+    assert!(refused(&mut shard, &many_options()).0 > 100);
+    assert_eq!(answered(&mut shard), many.len(), "while what is new is answered, so is this");
     look(&mut shard, 2000, 1.0);
     assert!(answered(&mut shard) < 100);
 }

@@ -39,6 +39,7 @@ impl<'b> Address<'b> {
 
     /// Takes a value that is laid out as usual, all there is or up to a comma: angle brackets, and before them nothing or a
     /// quoted string without escapes.
+    // One copy: as for a Via's.
     #[inline(never)]
     pub(crate) fn walk(text: &'b [u8]) -> Option<Self> {
         let mut walk = Walk::new(text, 0);

@@ -3,7 +3,7 @@
 //! An edit is a sorted list of splices: at an offset, leave out some octets, put in others. The slices that result go to
 //! a scatter-gather send. New octets live in the turn's arena.
 
-use crate::{HeaderName, Message, Octets, StartLine, Via};
+use crate::{HeaderName, Message, StartLine, Via, octets::decimal, write};
 use bumpalo::{Bump, collections::Vec as BumpVec};
 use std::net::SocketAddr;
 
@@ -106,17 +106,12 @@ impl<'m, 'b> Edit<'m, 'b> {
 
     /// Sets Max-Forwards (§16.6 step 3), adding it where it is missing.
     pub fn set_max_forwards(&mut self, hops: u8) {
-        let mut text = BumpVec::with_capacity_in(24, self.arena);
         match self.message.value(HeaderName::MaxForwards) {
-            Some(old) => {
-                text.put_number(hops.into());
-                self.replace(old, text.into_bump_slice());
-            }
+            Some(old) => self.replace(old, decimal(hops)),
             None => {
-                text.put(b"Max-Forwards: ");
-                text.put_number(hops.into());
-                text.put(b"\r\n");
-                self.append_lines(text.into_bump_slice());
+                let mut line = BumpVec::new_in(self.arena);
+                write::header(&mut line, HeaderName::MaxForwards, decimal(hops));
+                self.append_lines(line.into_bump_slice());
             }
         }
     }

@@ -25,13 +25,13 @@ pub struct Message<'b> {
     headers_end: u16,
     body: u16,
     fields: ArrayVec<Field, { Limits::MAX_HEADERS }>,
-    /// Of each name that is known the first line's place in `fields`, or [`ABSENT`].
-    first: [u8; HeaderName::Other as usize],
-    /// The known names that have more lines than one: a bit for each, by its number.
+    /// Of each name the first line's place in `fields`, or [`ABSENT`]. All names that are not known count as one.
+    first: [u8; HeaderName::Other as usize + 1],
+    /// The names that have more lines than one: a bit for each, by its number.
     repeated: u64,
 }
 
-const _: () = assert!(HeaderName::Other as u32 <= u64::BITS);
+const _: () = assert!((HeaderName::Other as u32) < u64::BITS);
 const ABSENT: u8 = u8::MAX;
 const _: () = assert!(Limits::MAX_HEADERS <= ABSENT as usize);
 
@@ -120,13 +120,14 @@ impl<'b> Message<'b> {
         message.read(bytes, limits).map(|()| message)
     }
 
-    /// [`Message::parse`] in place of an [empty](Message::empty) one: the index is over a kilobyte, which is copied out of a
+    /// [`Message::parse`] into one that is [empty](Message::empty): the index is over a kilobyte, which is copied out of a
     /// `Result`.
     ///
     /// # Errors
-    /// As above; then there is nothing to be read in it.
+    /// As above; then what is in it means nothing.
     #[inline]
     pub fn read(&mut self, bytes: &'b [u8], limits: &Limits) -> Result<(), Error> {
+        debug_assert!(self.bytes.is_empty(), "there is a message in it");
         scan::by_widest_lanes(Scan { message: self, bytes, limits, fault: Err })
     }
 
@@ -275,14 +276,13 @@ impl<'b> Message<'b> {
             if colon >= len || len > max_line || place >= max_headers {
                 break;
             }
-            if let Some(first) = self.first.get_mut(name as usize) {
-                if *first == ABSENT {
-                    *first = place as u8;
-                } else if name.stands_once() {
-                    break;
-                } else {
-                    self.repeated |= 1 << name as u32;
-                }
+            let first = &mut self.first[name as usize];
+            if *first == ABSENT {
+                *first = place as u8;
+            } else if name.stands_once() {
+                break;
+            } else {
+                self.repeated |= 1 << name as u32;
             }
             self.fields.push(Field { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 });
             line = end + 2;
@@ -304,14 +304,13 @@ impl<'b> Message<'b> {
         if self.fields.len() >= Limits::MAX_HEADERS.min(usize::from(limits.max_headers)) {
             return Err(Error::TooManyHeaders);
         }
-        if let Some(first) = self.first.get_mut(name as usize) {
-            if *first == ABSENT {
-                *first = self.fields.len() as u8;
-            } else if name.stands_once() {
-                return Err(Error::Duplicate(name));
-            } else {
-                self.repeated |= 1 << name as u32;
-            }
+        let first = &mut self.first[name as usize];
+        if *first == ABSENT {
+            *first = self.fields.len() as u8;
+        } else if name.stands_once() {
+            return Err(Error::Duplicate(name));
+        } else {
+            self.repeated |= 1 << name as u32;
         }
         self.fields.push(Field { name, line: line as u16, colon: (line + colon) as u16, end: end as u16 });
         Ok(())
@@ -381,26 +380,27 @@ impl<'b> Message<'b> {
         self.fields.iter().map(|f| self.header(f))
     }
 
+    /// The lines among which those of that name are, from its first one on.
+    #[inline]
+    fn lines(&self, name: HeaderName) -> &[Field] {
+        match self.first[name as usize] {
+            ABSENT => &[],
+            // Most stand once, and what is behind them need not be looked at.
+            first if self.repeated & 1 << name as u32 == 0 => &self.fields[usize::from(first)..][..1],
+            first => &self.fields[usize::from(first)..],
+        }
+    }
+
     /// Every header line of that name, in order.
     #[inline]
     pub fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = Header<'b>> + '_ {
-        let from = match self.first.get(name as usize) {
-            Some(&ABSENT) => &[],
-            // Most stand once, and what is behind them need not be looked at.
-            Some(&first) if self.repeated & 1 << name as u32 == 0 => &self.fields[usize::from(first)..][..1],
-            Some(&first) => &self.fields[usize::from(first)..],
-            None => &self.fields[..],
-        };
-        from.iter().filter(move |f| f.name == name).map(|f| self.header(f))
+        self.lines(name).iter().filter(move |f| f.name == name).map(|f| self.header(f))
     }
 
     /// The first value of that name, without white space around it.
     #[inline]
     pub fn value(&self, name: HeaderName) -> Option<&'b [u8]> {
-        match self.first.get(name as usize) {
-            Some(&first) => self.fields.get(usize::from(first)).map(|f| self.field_value(f)),
-            None => self.all(name).next().map(|h| h.value),
-        }
+        self.fields.get(usize::from(self.first[name as usize])).map(|f| self.field_value(f))
     }
 
     /// Checks what a proxy and a UAS must check of a request (§16.3 step 1) and gives what routing needs.
@@ -479,17 +479,18 @@ impl<'b> Message<'b> {
 
     /// Every Via value beneath `top`, which is the topmost one, parsed already.
     pub fn vias_below(&self, top: &Via<'b>) -> impl Iterator<Item = Result<Via<'b>, Error>> + '_ {
-        let mut lines = self.all(HeaderName::Via);
-        let line = lines.next().map_or(&[][..], |h| h.value);
-        let behind = top.raw.as_ptr() as usize + top.raw.len() - line.as_ptr() as usize;
-        let mut values = lex::trim(&line[behind..]).strip_prefix(b",").map(Vias::new);
+        let (first, lines) = self.lines(HeaderName::Via).split_first().unzip();
+        let line = first.map_or(&[][..], |f| self.field_value(f));
+        let behind = &line[top.raw.as_ptr() as usize + top.raw.len() - line.as_ptr() as usize..];
+        let mut values = lex::trim(behind).strip_prefix(b",").map(Vias::new);
+        let mut lines = lines.unwrap_or_default().iter().filter(|f| f.name == HeaderName::Via);
         // By hand: mostly there is none, and iterators within iterators take longer to find that out.
         std::iter::from_fn(move || {
             loop {
                 if let Some(via) = values.as_mut().and_then(Vias::next) {
                     return Some(via);
                 }
-                values = Some(Vias::new(lines.next()?.value));
+                values = Some(Vias::new(self.field_value(lines.next()?)));
             }
         })
     }

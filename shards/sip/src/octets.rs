@@ -90,6 +90,13 @@ static OCTETS: [([u8; 4], u8); 256] = {
     octets
 };
 
+/// An octet in decimal.
+#[inline]
+pub(crate) fn decimal(octet: u8) -> &'static [u8] {
+    let (text, with_dot) = &OCTETS[usize::from(octet)];
+    &text[..usize::from(*with_dot) - 1]
+}
+
 /// A number in 16 hexadecimal digits, in lower case.
 #[inline]
 pub fn hex(n: u64) -> [u8; 16] {
@@ -140,6 +147,13 @@ mod tests {
             let mut out = Vec::new();
             out.put_ip(text.parse().unwrap());
             assert_eq!(out, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn octets_are_decimal() {
+        for octet in 0..=u8::MAX {
+            assert_eq!(decimal(octet), octet.to_string().as_bytes());
         }
     }
 

@@ -63,6 +63,7 @@ impl<'b> Via<'b> {
     }
 
     /// Takes a value that is laid out as usual: all there is, or up to a comma.
+    // One copy of it takes fewer lines of the cache than one wherever a Via is read, and that is faster.
     #[inline(never)]
     pub(crate) fn walk(text: &'b [u8]) -> Option<Self> {
         const PROTOCOL: &[u8] = b"SIP/2.0/";

@@ -396,7 +396,6 @@ mod tests {
     use crate::binding::tests::typical;
     use crate::record::tests::sealed;
     use agent::Wheel;
-    use proptest::prelude::*;
 
     const ALICE: &str = "alice@example.com";
     const NOW: u64 = 1_800_000_000;
@@ -592,30 +591,19 @@ mod tests {
         assert_eq!(listed("b19@", NOW, 100), ["b19@example.com"]);
     }
 
-    proptest! {
-        #[test]
-        fn what_is_prefetched_is_as_it_was(aors in 0..3000u32, removed in 1..8u32, longest in 0..2000usize) {
+    #[test]
+    fn anything_can_be_prefetched_from_any_table() {
+        for aors in [0, 1, 3000] {
             let table = table();
-            let aor = |n: u32| format!("{n}@example.com");
-            let kept = |n| n % removed == 0;
             for n in 0..aors {
-                let user_agent = vec![b'u'; longest * n as usize / 3000];
-                let updated = put(&table, &aor(n), &[Binding { user_agent: &user_agent, ..until(NOW + 60) }]);
-                if !kept(n) {
-                    table.restore(&aor(n), updated.version, updated.previous);
-                }
+                let user_agent = vec![b'u'; n as usize / 2];
+                put(&table, &format!("{n}@example.com"), &[Binding { user_agent: &user_agent, ..until(NOW + 60) }]);
             }
-            let seen = || -> Vec<_> {
-                (0..aors).map(|n| table.lookup(&aor(n), NOW, |record| record.octets().to_vec())).collect()
-            };
-            let (before, census) = (seen(), table.census());
             for n in 0..aors + 100 {
-                let aor = aor(n);
+                let aor = format!("{n}@example.com");
                 table.prefetch_slot(table.hashed(&aor));
                 table.prefetch_record(table.hashed(&aor));
             }
-            prop_assert!(seen() == before && table.census() == census);
-            prop_assert!((0..aors).all(|n| before[n as usize].is_some() == kept(n)));
         }
     }
 
@@ -642,10 +630,18 @@ mod tests {
         let table = table();
         put(&table, ALICE, &[until(NOW + 60)]);
         let aor = table.hashed(ALICE);
-        let part = table.map.shards()[table.part(aor.id)].write();
-        table.prefetch_slot(aor);
-        table.prefetch_record(aor);
-        drop(part);
+        let (is_done, done) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let part = table.map.shards()[table.part(aor.id)].write();
+            scope.spawn(|| {
+                table.prefetch_slot(aor);
+                table.prefetch_record(aor);
+                is_done.send(()).unwrap();
+            });
+            let told = done.recv_timeout(std::time::Duration::from_secs(5));
+            drop(part);
+            told.expect("it does not wait");
+        });
     }
 
     #[test]
