@@ -65,16 +65,17 @@ impl AtWork<'_> {
             write::header(&mut lines, HeaderName::Route, hop.path);
         }
         routed.apply(message, hop.uri, &mut edit, &mut lines)?;
+        // From here on in the order in which the lines mostly stand, which takes the least to put in place.
         edit.push_via(lines.into_bump_slice());
-        match hop.is_server {
-            true => strip_ours(message, &mut edit),
-            false => strip(settings, message, &mut edit),
-        }
-        // Step 3.
-        edit.set_max_forwards(hops);
         // What has never left us has our own address there.
         if !is_inward(&received.flow) {
             edit.mark_received(&request.via, received.flow.peer);
+        }
+        // Step 3.
+        edit.set_max_forwards(hops);
+        match hop.is_server {
+            true => strip_ours(message, &mut edit),
+            false => strip(settings, message, &mut edit),
         }
         out.send_with_slack(hop.flow, edit.finish_with_slack());
         self.counters.forwarded_requests += 1;

@@ -482,7 +482,7 @@ impl<'b> Message<'b> {
         let (first, lines) = self.lines(HeaderName::Via).split_first().unzip();
         let line = first.map_or(&[][..], |f| self.field_value(f));
         let behind = &line[top.raw.as_ptr() as usize + top.raw.len() - line.as_ptr() as usize..];
-        let mut values = lex::trim(behind).strip_prefix(b",").map(Vias::new);
+        let mut values = if behind.is_empty() { None } else { lex::trim(behind).strip_prefix(b",").map(Vias::new) };
         let mut lines = lines.unwrap_or_default().iter().filter(|f| f.name == HeaderName::Via);
         // By hand: mostly there is none, and iterators within iterators take longer to find that out.
         std::iter::from_fn(move || {
