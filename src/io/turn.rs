@@ -304,11 +304,13 @@ impl<C: Core> Shard<C> {
 
         // Send, and wait.
         self.window.note(now.monotonic, arrived.len());
-        let due = [core.next_timeout(), streams.next_timeout()].into_iter().flatten().min();
         let longest = if self.drain_began.is_some() { DRAIN_STEP } else { LONGEST_WAIT };
-        let until_due = due.map_or(longest, |due| due.saturating_sub(now.monotonic).min(longest));
+        let latest = Some(now.monotonic + longest);
+        let due =
+            [core.next_timeout(), streams.next_timeout(), latest].into_iter().flatten().min().expect("one is there");
+        let is_due = due <= now.monotonic;
         parts.waker.prepare_to_sleep();
-        let has_more = until_due.is_zero()
+        let has_more = is_due
             || streams.has_returned()
             || parts.inward.has_more()
             || parts.journal.as_ref().is_some_and(JournalLink::has_settlement)
@@ -317,13 +319,13 @@ impl<C: Core> Shard<C> {
         let wait = if has_more {
             Wait::No
         } else {
-            self.alarm.set(&mut ring, now.monotonic, now.monotonic + until_due)?;
+            self.alarm.set(&mut ring, now.monotonic, due)?;
             self.window.wait()
         };
         let (completions, failed) = (&mut self.completions, &mut self.failed);
         datagrams.send_and_enter(&mut ring, out.outgoing(), wait, completions, failed, count)?;
         parts.waker.stay_awake();
-        if until_due.is_zero() {
+        if is_due {
             share::offer();
         }
 
