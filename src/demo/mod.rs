@@ -63,14 +63,16 @@ fn show(address: std::net::SocketAddr) -> anyhow::Result<()> {
     phones.register_alice()?;
     phones.register_bob()?;
     phones.call()?;
+    phones.wait_for_end(1)?;
 
     phones.ladder = None;
     let (mut setup, mut whole) = (histogram()?, histogram()?);
-    for _ in 0..TIMED_CALLS {
+    for calls_before in 1..=TIMED_CALLS {
         let started = Instant::now();
         let answered = phones.call()?;
         setup.record(answered.as_micros() as u64)?;
         whole.record(started.elapsed().as_micros() as u64)?;
+        phones.wait_for_end(calls_before + 1)?;
     }
     ensure!(phones.bob.calls_ended == TIMED_CALLS + 1, "bob has seen {} calls end", phones.bob.calls_ended);
     println!(

@@ -253,6 +253,27 @@ impl Phones {
         Ok(setup)
     }
 
+    /// Serves bob until so many of his calls have ended: his BYE may come after the answer to alice's.
+    pub fn wait_for_end(&mut self, calls_ended: u32) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let mut buffer = [0; 4096];
+        while self.bob.calls_ended < calls_ended {
+            ensure!(started.elapsed() < TIMEOUT, "bob has had no BYE in {} s", TIMEOUT.as_secs());
+            let Some(octets) = self.bob.receive(&mut buffer)? else {
+                std::thread::yield_now();
+                continue;
+            };
+            let message = parse(octets)?;
+            if let Some(ladder) = &self.ladder {
+                ladder.show(self.bob.user, false, &message);
+            }
+            if message.is_request() {
+                self.bob.serve(self.ladder.as_ref(), &message)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a request and serves both phones until its final response is there.
     fn exchange(&mut self, who: fn(&mut Self) -> &mut Phone, request: &[u8]) -> anyhow::Result<Final> {
         let started = Instant::now();
