@@ -1,7 +1,7 @@
 //! The side-by-side run: floor, switch and rival in turn, every figure the median of several repetitions.
 //!
 //! Each workload is measured *paced*, at one rate for all, and *full*, at the highest rate that the server itself
-//! sustains. A paced figure shows what wake-ups cost, a full one what the work costs.
+//! sustains; forwarding also at 80 % of that. A paced figure shows what wake-ups cost, a full one what the work costs.
 
 use std::{
     fmt, fs,
@@ -124,6 +124,8 @@ pub enum Pace {
     Paced(u32),
     /// The highest that this server sustains.
     Full,
+    /// Eighty of a hundred parts of that.
+    Eighty,
 }
 
 impl fmt::Display for Pace {
@@ -131,6 +133,7 @@ impl fmt::Display for Pace {
         match self {
             Self::Paced(rate) => write!(f, "paced {rate}"),
             Self::Full => f.write_str("full"),
+            Self::Eighty => f.write_str("80 % of full"),
         }
     }
 }
@@ -195,7 +198,9 @@ pub fn run(
     mmsg::pin(plan.cores.generator)?;
     let mut bench =
         Bench { plan, sink: mmsg::bind(0)?, samples: Vec::new(), bindings: Vec::new(), restarts: Vec::new() };
-    for _ in 0..plan.repetitions {
+    for repetition in 1..=plan.repetitions {
+        // Standard output is the tables' own; this says that it goes on.
+        eprintln!("repetition {repetition} of {}", plan.repetitions);
         for &floor in floors {
             bench.forward(floor)?;
         }
@@ -262,12 +267,13 @@ impl Bench<'_> {
         let running = Running::start(server, &self.place(dir.path())?, &self.sink, Probe::Forwards)?;
         self.warm_up(&running)?;
         for (work, method) in [(FORWARD_OPTIONS, Method::Options), (FORWARD_INVITE, Method::Invite)] {
-            let mut load = self.load(&running, Workload::Forward { method, answered: false }, &[0]);
-            self.paced_and_full(work, None, server, load.clone())?;
-            for &rate in &self.plan.rates[1..] {
-                (load.rate, load.count) = (f64::from(rate), self.count_at(rate));
+            let load = self.load(&running, Workload::Forward { method, answered: false }, &[0]);
+            let highest = self.paced_and_full(work, None, server, load.clone())?;
+            let paces = self.plan.rates[1..].iter().map(|&rate| (Pace::Paced(rate), f64::from(rate)));
+            for (pace, rate) in paces.chain([(Pace::Eighty, 0.8 * highest)]) {
+                let load = Load { rate, count: self.count_at(rate), ..load.clone() };
                 let paced = load::run(&load, &self.sink)?;
-                self.keep(work, None, Pace::Paced(rate), server, paced);
+                self.keep(work, None, pace, server, paced);
             }
         }
         running.stop(Signal::TERM)?;
@@ -348,7 +354,7 @@ impl Bench<'_> {
         let mut calls = Calls {
             callees: 0..CALLEES,
             rate: f64::from(self.plan.call_rate),
-            count: self.count_at(self.plan.call_rate),
+            count: self.count_at(f64::from(self.plan.call_rate)),
             hold: HOLD,
             pid: Some(running.pid()),
             ..Calls::new(running.address, DOMAIN)
@@ -410,20 +416,22 @@ impl Bench<'_> {
         Ok((aors, cseq))
     }
 
+    /// Returns the highest rate.
     fn paced_and_full(
         &mut self,
         work: &'static str,
         aors: Option<u32>,
         server: &dyn Server,
         mut load: Load,
-    ) -> Result<()> {
+    ) -> Result<f64> {
         let (pace, paced) = (Pace::Paced(load.rate as u32), load::run(&load, &self.sink)?);
         load.first_cseq = paced.next_cseq;
         load.rate = self.plan.max_rate;
         let full = load::find_max(&load, &self.sink, self.plan.trial)?;
+        let highest = full.rate;
         self.keep(work, aors, pace, server, paced);
         self.keep(work, aors, Pace::Full, server, full);
-        Ok(())
+        Ok(highest)
     }
 
     fn keep(
@@ -434,7 +442,10 @@ impl Bench<'_> {
         server: &dyn Server,
         found: impl Into<Figures>,
     ) {
-        self.samples.push(Sample { work, aors, pace, server: server.name(), figures: found.into() });
+        let (figures, server) = (found.into(), server.name());
+        let aors_told = aors.map(|aors| format!(" ({aors} AORs)")).unwrap_or_default();
+        eprintln!("{work}{aors_told}, {pace}, {server}: {:.2} µs at {:.0}/s", figures.cpu.total_us, figures.rate);
+        self.samples.push(Sample { work, aors, pace, server, figures });
     }
 
     /// Touches what a server allocates once: buffers, stacks, code.
@@ -452,7 +463,7 @@ impl Bench<'_> {
             aors,
             first_cseq: 1,
             rate: f64::from(self.plan.rates[0]),
-            count: self.count_at(self.plan.rates[0]),
+            count: self.count_at(f64::from(self.plan.rates[0])),
             sources: SOURCES,
             trains: false,
             patience: PATIENCE,
@@ -466,8 +477,8 @@ impl Bench<'_> {
     }
 
     /// How many messages a paced run has.
-    fn count_at(&self, rate: u32) -> u64 {
-        (f64::from(rate) * self.plan.time.as_secs_f64()) as u64
+    fn count_at(&self, rate: f64) -> u64 {
+        (rate * self.plan.time.as_secs_f64()) as u64
     }
 
     fn place<'a>(&self, dir: &'a Path) -> Result<Place<'a>> {
@@ -523,7 +534,7 @@ impl Bench<'_> {
             let floor = match row.pace {
                 // At as many datagrams a second, or else at the first pace.
                 Pace::Paced(rate) => at(Pace::Paced(rate * pairs)).or(at(first_pace)),
-                Pace::Full => at(Pace::Full),
+                pace => at(pace),
             };
             let floor = floor.map_or(f64::NAN, |(_, _, floor)| floor * f64::from(pairs));
             row.of_floor = row.cpu.total_us / floor;

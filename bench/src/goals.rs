@@ -1,7 +1,7 @@
 //! What the switch is to reach, held against what a comparison found.
 //!
-//! Each goal is a bound of a ratio of CPU times from the same run, or of a binding's memory. One whose figures a run does not
-//! have is not measured, and neither holds nor fails.
+//! Each goal is a bound of a ratio of CPU times from the same run, of the time in user space, of a latency, or of a binding's memory. One whose figures
+//! a run does not have is not measured, and neither holds nor fails.
 
 use std::fmt;
 
@@ -24,15 +24,19 @@ const MANY: u32 = 1_000_000;
 /// Octets of a binding, where there are [`MANY`].
 const BINDING_OCTETS: f64 = 300.0;
 
-/// What the switch's CPU time is divided by.
+/// What is bounded.
 #[derive(Clone, Copy)]
-enum Over {
-    /// The rival's, for the same.
-    Rival,
-    /// The floor's, for the same.
-    Floor,
-    /// Its own with [`FEW`] addresses of record.
-    OwnWithFew,
+enum Figure {
+    /// The switch's CPU time over the rival's for the same.
+    CpuOverRival,
+    /// That over the floor's.
+    CpuOverFloor,
+    /// That over its own with [`FEW`] addresses of record.
+    CpuOverFew,
+    /// Its time in user space, microseconds.
+    UserTime,
+    /// The latency of 99 %, microseconds.
+    P99,
 }
 
 /// Which switch is meant.
@@ -49,36 +53,49 @@ struct Bound {
     aors: Option<u32>,
     pace: Pace,
     whose: Whose,
-    over: Over,
+    figure: Figure,
     at_most: f64,
 }
 
 impl Bound {
-    const fn new(work: &'static str, aors: Option<u32>, pace: Pace, whose: Whose, over: Over, at_most: f64) -> Self {
-        Self { work, aors, pace, whose, over, at_most }
+    const fn new(
+        work: &'static str,
+        aors: Option<u32>,
+        pace: Pace,
+        whose: Whose,
+        figure: Figure,
+        at_most: f64,
+    ) -> Self {
+        Self { work, aors, pace, whose, figure, at_most }
     }
 }
 
-const BOUNDS: [Bound; 19] = [
-    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::OneByOne, Over::Rival, 0.60),
-    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::OneByOne, Over::Rival, 0.60),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::OneByOne, Over::Floor, 1.25),
-    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::OneByOne, Over::Floor, 1.25),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::Usual, Over::Rival, 0.45),
-    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::Usual, Over::Rival, 0.45),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::Usual, Over::Floor, 1.0),
-    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::Usual, Over::Floor, 1.0),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Paced(5_000), Whose::Usual, Over::Floor, 1.15),
-    Bound::new(FORWARD_INVITE, None, Pace::Paced(5_000), Whose::Usual, Over::Floor, 1.15),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Paced(20_000), Whose::Usual, Over::Floor, 0.75),
-    Bound::new(FORWARD_INVITE, None, Pace::Paced(20_000), Whose::Usual, Over::Floor, 0.75),
-    Bound::new(DISPATCH, None, Pace::Full, Whose::Usual, Over::Rival, 0.35),
-    Bound::new(REGISTER_DIGEST, None, Pace::Full, Whose::Usual, Over::Rival, 0.55),
-    Bound::new(REGISTER_REFRESH, Some(MORE), Pace::Full, Whose::Usual, Over::Rival, 0.50),
-    Bound::new(REGISTER_REFRESH, Some(MANY), Pace::Full, Whose::Usual, Over::Rival, 0.40),
-    Bound::new(REGISTER_REFRESH, Some(MANY), Pace::Full, Whose::Usual, Over::OwnWithFew, 1.20),
-    Bound::new(LOOKUP_OPTIONS, Some(MANY), Pace::Full, Whose::Usual, Over::Rival, 0.42),
-    Bound::new(LOOKUP_INVITE, Some(MANY), Pace::Full, Whose::Usual, Over::Rival, 0.42),
+const BOUNDS: [Bound; 25] = [
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::OneByOne, Figure::CpuOverRival, 0.60),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::OneByOne, Figure::CpuOverRival, 0.60),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::OneByOne, Figure::CpuOverFloor, 1.25),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::OneByOne, Figure::CpuOverFloor, 1.25),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.45),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.45),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::Usual, Figure::CpuOverFloor, 1.0),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::Usual, Figure::CpuOverFloor, 1.0),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Paced(5_000), Whose::Usual, Figure::CpuOverFloor, 1.15),
+    Bound::new(FORWARD_INVITE, None, Pace::Paced(5_000), Whose::Usual, Figure::CpuOverFloor, 1.15),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Paced(20_000), Whose::Usual, Figure::CpuOverFloor, 0.75),
+    Bound::new(FORWARD_INVITE, None, Pace::Paced(20_000), Whose::Usual, Figure::CpuOverFloor, 0.75),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::OneByOne, Figure::UserTime, 0.8),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::OneByOne, Figure::UserTime, 0.8),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::Usual, Figure::UserTime, 0.8),
+    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::Usual, Figure::UserTime, 0.8),
+    Bound::new(FORWARD_OPTIONS, None, Pace::Eighty, Whose::Usual, Figure::P99, 1_000.0),
+    Bound::new(FORWARD_INVITE, None, Pace::Eighty, Whose::Usual, Figure::P99, 1_000.0),
+    Bound::new(DISPATCH, None, Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.35),
+    Bound::new(REGISTER_DIGEST, None, Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.55),
+    Bound::new(REGISTER_REFRESH, Some(MORE), Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.50),
+    Bound::new(REGISTER_REFRESH, Some(MANY), Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.40),
+    Bound::new(REGISTER_REFRESH, Some(MANY), Pace::Full, Whose::Usual, Figure::CpuOverFew, 1.20),
+    Bound::new(LOOKUP_OPTIONS, Some(MANY), Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.42),
+    Bound::new(LOOKUP_INVITE, Some(MANY), Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.42),
 ];
 
 /// A goal, and what was found.
@@ -125,19 +142,27 @@ pub fn judge(rows: &[Row], bindings: &[Bindings], switches: [String; 2], rival: 
 
 impl Bound {
     fn judge(&self, rows: &[Row], switch: &str, rival: Option<&str>) -> Goal {
-        let &Self { work, aors, pace, whose, over, at_most } = self;
+        let &Self { work, aors, pace, whose, figure, at_most } = self;
         let row = |server: &str, aors| {
             rows.iter()
                 .find(|row| (row.work.as_str(), row.aors, row.pace, row.server.as_str()) == (work, aors, pace, server))
         };
-        let (other, unit) = match over {
-            Over::Rival => (rival.and_then(|rival| row(rival, aors)), format!("× {}", rival.unwrap_or("rival"))),
-            Over::Floor => (row(FLOOR, aors), format!("× {FLOOR}")),
-            Over::OwnWithFew => (row(switch, Some(FEW)), format!("× its own with {FEW} AORs")),
+        let own = row(switch, aors);
+        let over = |other: Option<&Row>| own.zip(other).map(|(own, other)| own.cpu.total_us / other.cpu.total_us);
+        let (measured, other, unit) = match figure {
+            Figure::CpuOverRival => {
+                let its = rival.and_then(|rival| row(rival, aors));
+                (over(its), its, format!("× {}", rival.unwrap_or("rival")))
+            }
+            Figure::CpuOverFloor => (over(row(FLOOR, aors)), row(FLOOR, aors), format!("× {FLOOR}")),
+            Figure::CpuOverFew => {
+                let few = row(switch, Some(FEW));
+                (over(few), few, format!("× its own with {FEW} AORs"))
+            }
+            Figure::UserTime => (own.map(|own| own.cpu.user_us), None, "µs in user space".into()),
+            Figure::P99 => (own.map(|own| own.p99_us), None, "µs, p99".into()),
         };
-        let pair = row(switch, aors).zip(other);
-        let measured = pair.map(|(own, other)| own.cpu.total_us / other.cpu.total_us);
-        let loss = pair.map_or(0.0, |(own, other)| own.loss.max(other.loss));
+        let loss = own.into_iter().chain(other).map(|row| row.loss).fold(0.0, f64::max);
         let aors = aors.map(|aors| format!(", {aors} AORs")).unwrap_or_default();
         let how = if matches!(whose, Whose::OneByOne) { ", one by one" } else { "" };
         Goal::new(format!("{work}{aors}, {pace}{how}"), unit, at_most, measured, loss)
@@ -167,6 +192,7 @@ pub fn write_table(f: &mut fmt::Formatter, goals: &[Goal]) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::CpuPerMessage;
 
     fn ours() -> [String; 2] {
         ["ours", "ours, one by one"].map(String::from)
@@ -179,13 +205,15 @@ mod tests {
 
     #[test]
     fn a_goal_holds_up_to_its_bound_and_not_beyond() {
+        let one_by_one = CpuPerMessage { user_us: 0.9, total_us: 6.0, ..CpuPerMessage::default() };
         let rows = [
             Row::of(FORWARD_OPTIONS, None, Pace::Full, "ours", 5.0),
-            Row::of(FORWARD_OPTIONS, None, Pace::Full, "ours, one by one", 6.0),
+            Row { cpu: one_by_one, ..Row::of(FORWARD_OPTIONS, None, Pace::Full, "ours, one by one", 6.0) },
             Row::of(FORWARD_OPTIONS, None, Pace::Full, "theirs", 10.0),
             Row::of(FORWARD_OPTIONS, None, Pace::Full, FLOOR, 4.0),
             Row::of(REGISTER_REFRESH, Some(FEW), Pace::Full, "ours", 10.0),
             Row::of(REGISTER_REFRESH, Some(MANY), Pace::Full, "ours", 12.0),
+            Row { p99_us: 999.0, ..Row::of(FORWARD_INVITE, None, Pace::Eighty, "ours", 5.0) },
         ];
         let memory =
             [250.0, 350.0, 290.0].map(|octets_each| Bindings { server: "ours".into(), count: MANY, octets_each });
@@ -196,6 +224,8 @@ mod tests {
         let one_by_one = "forward OPTIONS 462 B, full, one by one";
         assert_eq!(judged(&goals, one_by_one, "× theirs"), (Some(0.6), Some(true)));
         assert_eq!(judged(&goals, one_by_one, "× floor (mmsg)"), (Some(1.5), Some(false)));
+        assert_eq!(judged(&goals, one_by_one, "µs in user space"), (Some(0.9), Some(false)));
+        assert_eq!(judged(&goals, "forward INVITE 975 B, 80 % of full", "µs, p99"), (Some(999.0), Some(true)));
         let refresh = "REGISTER refresh, 1000000 AORs, full";
         assert_eq!(judged(&goals, refresh, "× its own with 1000 AORs"), (Some(1.2), Some(true)));
         assert_eq!(judged(&goals, "memory of a binding, 1000000 AORs", "octets"), (Some(290.0), Some(true)));

@@ -21,7 +21,7 @@ use crate::{
     message::{self, Arrival, DOMAIN, Kind, Method, Numbers, Template},
     mmsg::{self, Inbox, Mailer},
     process::{Cpu, CpuPerMessage, Memory},
-    search,
+    search::{self, Trial},
     sources::Sources,
 };
 
@@ -206,6 +206,16 @@ impl Outcome {
     }
 }
 
+impl Trial for Outcome {
+    fn served(&self) -> bool {
+        self.sustained()
+    }
+
+    fn completed_rate(&self) -> f64 {
+        (1.0 - self.loss) * self.sent_rate
+    }
+}
+
 /// Runs the load against its server, with `sink` as the target of what the server forwards.
 pub fn run(load: &Load, sink: &UdpSocket) -> Result<Outcome> {
     run_beside(load, sink, &mut || Ok(()))
@@ -271,7 +281,7 @@ pub fn find_max(load: &Load, sink: &UdpSocket, trial: Duration) -> Result<Outcom
         load.first_cseq = outcome.next_cseq;
         Ok(outcome)
     };
-    let mut best = search::highest(ceiling, 0.02, tried, Outcome::sustained)?;
+    let mut best = search::highest(ceiling, 0.02, tried)?;
     best.next_cseq = load.first_cseq;
     Ok(best)
 }

@@ -29,7 +29,7 @@ use crate::{
     message::{Numbers, Template},
     mmsg::{self, Inbox, Mailer},
     process::{Cpu, CpuPerMessage, Memory},
-    search,
+    search::{self, Trial},
 };
 
 /// How many REGISTERs wait for their 200 at a time.
@@ -175,6 +175,16 @@ impl Outcome {
     }
 }
 
+impl Trial for Outcome {
+    fn served(&self) -> bool {
+        self.sustained()
+    }
+
+    fn completed_rate(&self) -> f64 {
+        (1.0 - self.loss) * self.sent_rate
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "calls      {} at {:.0}/s of {:.0}/s asked for", self.sent, self.sent_rate, self.rate)?;
@@ -277,7 +287,7 @@ pub fn find_max(calls: &Calls, callee: &UdpSocket, trial: Duration) -> Result<Ou
         calls.count = ((rate * trial.as_secs_f64()) as u64).max(1);
         run(&calls, callee)
     };
-    search::highest(ceiling, 0.03, tried, Outcome::sustained)
+    search::highest(ceiling, 0.03, tried)
 }
 
 /// Registers the users of these numbers in `domain` with `callee` as their contact, and repeats what is lost.
