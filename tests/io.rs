@@ -11,6 +11,7 @@ use ringswitch::io::{
     Backlog, Core, Counters, Edge, JournalInlet, Listener, Running, Settings, StreamSettings, Waker, journal,
 };
 use sip::{Transport, framing::FrameError};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -52,7 +53,7 @@ fn every_datagram_of_a_burst_is_answered() {
     const BURST: usize = 3000;
     let edge = Switch::start(settings([udp("127.0.0.1:0")]), |_| Echo::default());
     let phone = phone("127.0.0.1:0");
-    socket2::SockRef::from(&phone).set_recv_buffer_size(8 << 20).unwrap();
+    SockRef::from(&phone).set_recv_buffer_size(8 << 20).unwrap();
     let mut answers = vec![0u32; BURST];
     // In parts, because an unprivileged receive buffer holds a few hundred datagrams only.
     for part in (0..BURST).collect::<Vec<_>>().chunks(100) {
@@ -185,6 +186,50 @@ fn a_train_that_the_path_refuses_goes_car_by_car_and_is_not_tried_again() {
         assert_eq!(count.sent_in_trains, 20, "only the first turn tries");
         far.end();
     });
+}
+
+#[test]
+fn what_is_too_long_for_its_path_goes_in_fragments_and_all_else_without_an_identification() {
+    in_its_own_network(
+        "what_is_too_long_for_its_path_goes_in_fragments_and_all_else_without_an_identification",
+        || {
+            let up = Command::new("ip").args(["link", "set", "lo", "up", "mtu", "1000"]).status().unwrap();
+            assert!(up.success());
+            let watcher = Socket::new(Domain::IPV4, Type::from(libc::SOCK_RAW), Some(Protocol::UDP)).unwrap();
+            watcher.set_read_timeout(Some(PATIENCE)).unwrap();
+            let edge = Switch::start(settings([udp("127.0.0.1:0")]), |_| Echo::default());
+            let from = edge.addresses[0].port().to_be_bytes();
+            let phone = phone("127.0.0.1:0");
+            let [long, short] = [1200, 400].map(|octets| vec![b'x'; octets]);
+            for _ in 0..3 {
+                for message in [&short, &long, &short] {
+                    phone.send_to(message, edge.addresses[0]).unwrap();
+                }
+                let mut back: Vec<_> = (0..3).map(|_| receive(&phone).0).collect();
+                back.sort_by_key(Vec::len);
+                assert!(back == [&short[..], &short, &long]);
+            }
+            let count = edge.end();
+            assert_eq!((count.sent, count.dropped_send, count.undeliverable), (9, 0, 0));
+
+            let mut seen = 0;
+            while seen < 6 {
+                let mut packet = [0; 2048];
+                let octets = (&watcher).read(&mut packet).unwrap();
+                let (header, datagram) = packet[..octets].split_at(20);
+                if datagram[..2] == from && datagram.len() == 8 + short.len() {
+                    assert_eq!(header[4..6], [0, 0], "no identification is drawn");
+                    assert_eq!(header[6] & 0x40, 0x40, "it is not to be fragmented on its way");
+                    seen += 1;
+                }
+            }
+            let snmp = std::fs::read_to_string("/proc/self/net/snmp").unwrap();
+            let of_ip: Vec<Vec<&str>> =
+                snmp.lines().filter(|line| line.starts_with("Ip:")).map(|line| line.split(' ').collect()).collect();
+            let made = of_ip[0].iter().position(|&name| name == "FragOKs").unwrap();
+            assert_eq!(of_ip[1][made], "6", "each long one, both ways");
+        },
+    );
 }
 
 #[test]
@@ -432,7 +477,7 @@ fn what_a_refused_connection_should_have_carried_comes_back_whole_and_in_order()
 #[test]
 fn a_connection_that_is_not_opened_in_time_gives_its_messages_back() {
     // A listener whose queue of two is full answers no further SYN.
-    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     full.listen(0).unwrap();
     let target = full.local_addr().unwrap().as_socket().unwrap();

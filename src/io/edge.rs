@@ -151,7 +151,7 @@ impl Edge {
         for (number, (((sockets, (outward, inward)), (waker, stats)), (seed, journal))) in (0u16..).zip(shards) {
             let parts = Parts {
                 number,
-                sockets,
+                sockets: sockets.into(),
                 listeners: self.sockets.listeners.clone(),
                 directory: directory.clone(),
                 outward,

@@ -12,6 +12,7 @@ mod backlog;
 mod child;
 mod clock;
 mod edge;
+mod fragments;
 mod journal;
 mod mapped;
 mod memory;

@@ -7,6 +7,7 @@
 use super::alarm::Alarm;
 use super::backlog::{Backlog, Gauge};
 use super::edge::Stop;
+use super::fragments::Fragments;
 use super::journal::JournalLink;
 use super::mesh::{Errand, Inward, Outward};
 use super::ring::{Completion, Op, Ring, Submissions, Wait};
@@ -92,7 +93,7 @@ impl<C: Core + Send> Seed for C {
 pub(crate) struct Parts {
     pub(crate) number: u16,
     /// Its listeners' sockets, as numbered.
-    pub(crate) sockets: Vec<Option<Socket>>,
+    pub(crate) sockets: Arc<[Option<Socket>]>,
     /// Their transports and addresses.
     pub(crate) listeners: Vec<Option<(Transport, SocketAddr)>>,
     pub(crate) directory: Arc<Directory>,
@@ -142,7 +143,8 @@ impl<C: Core> Shard<C> {
     pub(crate) fn new(mut ring: Ring, parts: Parts, core: C) -> io::Result<Self> {
         let window = if ring.waits_for_batches() { parts.batch_window } else { Duration::ZERO };
         let (_, mut submissions) = ring.split();
-        let mut datagrams = Datagrams::new(&parts.listeners, Trains::new(parts.trains, parts.train_blanks));
+        let fragments = Fragments::forbid(parts.sockets.clone(), &parts.listeners);
+        let mut datagrams = Datagrams::new(&parts.listeners, Trains::new(parts.trains, parts.train_blanks), fragments);
         let streams = Streams::new(parts.number, parts.listeners.clone(), parts.directory.clone());
         datagrams.listen(&mut submissions)?;
         streams.listen(&mut submissions)?;

@@ -4,6 +4,7 @@
 //! copy them takes less than to have the kernel gather them.
 //! Nothing is allocated per message.
 
+use super::fragments::Fragments;
 use super::ring::{Completion, DATAGRAMS, Op, SUBMISSIONS, Submissions, Wait, cancel};
 use super::socket::{Name, SegmentSize};
 use super::stats::Counters;
@@ -29,6 +30,7 @@ pub(crate) struct Datagrams {
     wanted: Box<libc::msghdr>,
     sends: SendTable,
     trains: Trains,
+    fragments: Fragments,
     /// Trains that could not be sent, by their numbers.
     unsent: Vec<(u32, io::Error)>,
     /// Datagrams, and trains of them, that were received.
@@ -51,7 +53,7 @@ struct SendTable {
 
 impl Datagrams {
     /// `listeners` are all listeners as numbered, with their addresses. What was received as a train is always taken apart.
-    pub(crate) fn new(listeners: &[Option<(Transport, SocketAddr)>], trains: Trains) -> Self {
+    pub(crate) fn new(listeners: &[Option<(Transport, SocketAddr)>], trains: Trains, fragments: Fragments) -> Self {
         let of_datagrams = |&(transport, address): &_| (transport == Transport::Udp).then_some(address);
         let listeners = listeners.iter().map(|listener| listener.as_ref().and_then(of_datagrams)).collect();
         let mut wanted = Box::new(empty_header());
@@ -65,7 +67,7 @@ impl Datagrams {
             staged: Vec::with_capacity(STAGED),
             used: 0,
         };
-        Self { listeners, wanted, sends, trains, unsent: Vec::new(), taken: 0, receives: 0, stopping: false }
+        Self { listeners, wanted, sends, trains, fragments, unsent: Vec::new(), taken: 0, receives: 0, stopping: false }
     }
 
     /// Starts to receive on every listener.
@@ -189,7 +191,8 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Sends the cars of trains one by one that the kernel would not take as trains. What else could not be sent is told.
+    /// Sends the cars of trains one by one that the kernel would not take as trains, and what is too long for its path in fragments. What else could not be
+    /// sent is told.
     #[cold]
     fn send_again(
         &mut self,
@@ -198,27 +201,28 @@ impl Datagrams {
         completions: &mut Vec<Completion>,
         failed: &mut Vec<(u32, io::Error)>,
     ) -> io::Result<()> {
-        let mut refused = Vec::new();
+        let (before, mut refused) = (failed.len(), Vec::new());
         for (number, error) in std::mem::take(&mut self.unsent) {
             let train = self.trains.all()[number as usize];
-            let is_refused = train.cars > 1 && is_refusal(&error);
-            for car in self.trains.cars(train) {
-                let message = &outgoing[car as usize];
-                match (is_refused, error.raw_os_error()) {
-                    (false, Some(errno)) => failed.push((car, io::Error::from_raw_os_error(errno))),
-                    _ => self.sends.push(
-                        ring,
-                        Train::of(car, message),
-                        [(message, 0)],
-                        Op::SendDatagram { index: car },
-                    )?,
+            match error.raw_os_error() {
+                Some(errno) if train.cars == 1 || !is_refusal(&error) => {
+                    let lost = |car| (car, io::Error::from_raw_os_error(errno));
+                    failed.extend(self.trains.cars(train).map(lost));
                 }
+                _ => refused.push((train, error)),
             }
-            refused.extend(is_refused.then_some((train, error)));
         }
-        let before = failed.len();
-        ring.enter(Wait::No, completions, failed)?;
-        self.sends.clear();
+        let cars: Vec<u32> = refused.iter().flat_map(|&(train, _)| self.trains.cars(train)).collect();
+        self.send_alone(ring, outgoing, &cars, completions, failed)?;
+        let listener = |index: u32| outgoing[index as usize].flow.listener.0;
+        let too_long = failed.extract_if(before.., |(index, error)| self.fragments.may_carry(listener(*index), error));
+        let too_long: Vec<u32> = too_long.map(|(index, _)| index).collect();
+        if !too_long.is_empty() {
+            self.fragments.allow(true);
+            let sent = self.send_alone(ring, outgoing, &too_long, completions, failed);
+            self.fragments.allow(false);
+            sent?;
+        }
         for (train, error) in refused {
             // What no datagram gets through with is the peer's fault, and no reason to do without trains.
             let is_lost = |car: u32| failed[before..].iter().any(|&(index, _)| index == car);
@@ -227,6 +231,27 @@ impl Datagrams {
             }
         }
         Ok(())
+    }
+
+    /// Sends the datagrams at these places of `outgoing`, each by itself.
+    fn send_alone(
+        &mut self,
+        ring: &mut Submissions<'_>,
+        outgoing: &[Outgoing<'_>],
+        places: &[u32],
+        completions: &mut Vec<Completion>,
+        failed: &mut Vec<(u32, io::Error)>,
+    ) -> io::Result<()> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        for &index in places {
+            let message = &outgoing[index as usize];
+            self.sends.push(ring, Train::of(index, message), [(message, 0)], Op::SendDatagram { index })?;
+        }
+        let entered = ring.enter(Wait::No, completions, failed);
+        self.sends.clear();
+        entered
     }
 }
 
