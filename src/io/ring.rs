@@ -133,10 +133,11 @@ impl Ring {
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)
             .map_err(explain_here)?;
-        let pools = [
+        let mut pools = [
             Pool::new(settings.datagram_buffers, settings.datagram_octets + DATAGRAM_HEADER),
             Pool::new(settings.streams.buffers, settings.streams.buffer_octets),
         ];
+        pools[usize::from(DATAGRAMS)].touch();
         for (group, pool) in (0..).zip(&pools) {
             // SAFETY: `uring` is declared, hence dropped, before `buffers`.
             unsafe { pool.register(&uring.submitter(), group) }.map_err(explain_here)?;

@@ -39,6 +39,9 @@ const BRIEF_DRAIN: Duration = Duration::from_millis(250);
 /// How often a shard that drains looks whether the others still have something for it.
 const DRAIN_STEP: Duration = Duration::from_millis(2);
 
+/// Octets that the messages of a full turn take, or nearly so.
+const ARENA: usize = 2 << 20;
+
 /// What a shard runs: the agents, as one state machine. It does no I/O; all that it wants done goes to `out`.
 pub trait Core: 'static {
     /// Takes up what other threads have left for this shard. Each turn begins with it.
@@ -138,6 +141,14 @@ pub(crate) struct Shard<C: Core> {
     told: bool,
 }
 
+/// An arena that has its memory: where it grew in the first burst, that would wait while the kernel clears it.
+fn arena() -> Bump {
+    let mut arena = Bump::with_capacity(ARENA);
+    arena.alloc_slice_fill_copy(ARENA, 0u8);
+    arena.reset();
+    arena
+}
+
 impl<C: Core> Shard<C> {
     /// Takes up the calling thread's ring and starts to listen.
     pub(crate) fn new(mut ring: Ring, parts: Parts, core: C) -> io::Result<Self> {
@@ -161,7 +172,7 @@ impl<C: Core> Shard<C> {
             window: Window::new(window),
             alarm: Alarm::new(),
             gauge,
-            arena: Bump::new(),
+            arena: arena(),
             room: Vec::new(),
             records: Vec::new(),
             next_ticket: 1,

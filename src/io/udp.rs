@@ -59,12 +59,15 @@ impl Datagrams {
         let mut wanted = Box::new(empty_header());
         wanted.msg_namelen = Name::ROOM as u32;
         wanted.msg_controllen = size_of::<SegmentSize>();
+        // Written once, so that it has its memory.
+        let mut staged = vec![b' '; STAGED];
+        staged.clear();
         let sends = SendTable {
             names: vec![Name::NONE; SUBMISSIONS as usize].into(),
             headers: vec![empty_header(); SUBMISSIONS as usize].into(),
             segments: vec![SegmentSize::new(0); SUBMISSIONS as usize].into(),
             slices: vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SUBMISSIONS as usize].into(),
-            staged: Vec::with_capacity(STAGED),
+            staged,
             used: 0,
         };
         Self { listeners, wanted, sends, trains, fragments, unsent: Vec::new(), taken: 0, receives: 0, stopping: false }
