@@ -113,6 +113,12 @@ fn the_watcher_sees_a_change_by_another_connection_within_a_second() {
     shell.execute("DELETE FROM account", ()).unwrap();
     seen.within_a_second(|seen| seen.names().is_empty());
 
+    // After a while without a write it is waited for the next one.
+    std::thread::sleep(Duration::from_secs(3));
+    database.add([Account::new(aor("erna@example.com"), b"e")]).unwrap();
+    seen.within_a_second(|seen| seen.names() == ["erna@example.com"]);
+    database.remove(&aor("erna@example.com")).unwrap();
+
     // Who comes again is no longer removed.
     database.add([Account::new(aor("alice@example.com"), b"a")]).unwrap();
     seen.within_a_second(|seen| seen.names() == ["alice@example.com"]);

@@ -7,7 +7,7 @@ use super::{
     rows::each_account,
     watcher::{Change, Everything, Sink},
 };
-use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, ffi};
+use rusqlite::{CachedStatement, Connection, OpenFlags, Row, Transaction, TransactionBehavior, ffi};
 use rustix::fs::{FlockOperation, flock};
 use std::{
     fs::{DirBuilder, File, OpenOptions},
@@ -118,7 +118,8 @@ impl Database {
 
     /// Differs from its last value when another connection has written.
     pub(super) fn data_version(&self) -> Result<i64, AccountsError> {
-        self.connection.pragma_query_value(None, "data_version", |row| row.get(0)).map_err(|error| self.sqlite(error))
+        let read = |mut statement: CachedStatement<'_>| statement.query_row([], |row| row.get(0));
+        self.connection.prepare_cached("PRAGMA data_version").and_then(read).map_err(|error| self.sqlite(error))
     }
 
     /// Hands over everything there is and returns the number of the last change.

@@ -13,6 +13,7 @@ mod plans;
 mod providers;
 mod rows;
 mod watcher;
+mod writes;
 
 pub use aor::Aor;
 pub use cdrs::{CdrPage, CdrRow};
@@ -21,7 +22,7 @@ pub use key_values::{
     KeyValueAnswer, KeyValueQuery, KeyValueReply, KeyValues, MAX_KEY_OCTETS, MAX_KEYS, MAX_VALUE_OCTETS,
 };
 pub use rows::Page;
-pub use watcher::{Change, Everything, POLL_INTERVAL, Sink, Watcher};
+pub use watcher::{Change, Everything, Sink, Watcher};
 
 /// Forgets removals of providers and plans that no running switch can have missed.
 const KEPT_REMOVALS: &str = "DELETE FROM named_removal WHERE removed < unixepoch() - 30 * 86400";

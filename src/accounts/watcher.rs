@@ -1,18 +1,14 @@
 //! Copies accounts, providers and dial plans into memory at start, then follows their changes on a thread of its own.
 //!
-//! SQLite's `data_version` says cheaply whether another connection has written; the change numbers of the schema say what.
+//! The kernel tells of writes, SQLite's `data_version` cheaply whether another connection has committed any; the change numbers of the schema say what.
 
-use super::{Account, AccountsError, Aor, Database};
+use super::{Account, AccountsError, Aor, Database, writes::Writes};
 use std::{
+    io::{self, PipeWriter},
     path::Path,
-    sync::mpsc::{self, RecvTimeoutError},
     thread::JoinHandle,
-    time::Duration,
 };
 use store::{Plan, Provider};
-
-/// How often the file is looked at; a change is seen that much later at most.
-pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What holds accounts, providers and plans in memory.
 pub trait Sink: Send + 'static {
@@ -62,7 +58,7 @@ pub struct Everything {
 
 /// The thread that follows the file. It ends when this is dropped.
 pub struct Watcher {
-    stop: Option<mpsc::Sender<()>>,
+    stop: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -73,12 +69,13 @@ impl Watcher {
         let mut follower = Follower { version: database.data_version()?, last: 0 };
         follower.last = database.load(&mut sink)?;
 
-        let (stop, stopped) = mpsc::channel();
+        let (stopped, stop) = io::pipe().map_err(|error| AccountsError::File { file: file.to_owned(), error })?;
+        let mut writes = Writes::to(file, stopped);
         let thread = std::thread::Builder::new()
             .name("accounts".to_owned())
             .spawn(move || {
                 let mut failing = false;
-                while stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                while writes.wait() {
                     let followed = follower.follow(&mut database, &mut sink);
                     match &followed {
                         Err(error) if !failing => {

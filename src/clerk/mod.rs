@@ -39,7 +39,7 @@ pub use replay::{Ahead, Damaged, Replayed, read_ahead, replay, replay_rest};
 pub use start::StartError;
 pub use state::JournalState;
 
-use crate::executor::{Executor, system_error};
+use crate::executor::{Activity, Executor, system_error};
 use crate::io::{JournalInlet, Waker, share};
 use crate::{cdr, config};
 use cdrs::Cdrs;
@@ -112,12 +112,13 @@ impl Clerk {
         let (cdr_queue, cdr_writer) = cdr_writer.transpose().map_err(StartError::Thread)?.unzip();
         let serve = {
             let (stop, state, waker) = (stop.clone(), state.clone(), waker.clone());
-            move |started: mpsc::Sender<()>| async move {
+            move |started: mpsc::Sender<()>, activity: Rc<Activity>| async move {
                 let Replayed { segments, directory, lock, call_index: calls, cdr_index, .. } = replayed;
                 let queue = |shares, name| {
                     glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
                 };
                 let (journal_queue, spare_queue) = (queue(1000, "journal"), queue(100, "spare"));
+                let starting = activity.begin();
                 share::be_let_in(0);
                 // The first sleep registers the process with membarrier(2), which takes some 10 ms; no commit waits for it.
                 glommio::timer::sleep(Duration::from_micros(100)).await;
@@ -128,10 +129,11 @@ impl Clerk {
                     spares.want_next();
                 }
                 let _ = started.send(());
+                drop(starting);
 
                 let keep_ready = {
-                    let (files, spares) = (files.clone(), spares.clone());
-                    async move { spares.keep_ready(&files).await }
+                    let (files, spares, activity) = (files.clone(), spares.clone(), activity.clone());
+                    async move { spares.keep_ready(&files, &activity).await }
                 };
                 let keeping = glommio::spawn_local_into(keep_ready, spare_queue).expect("the queue was made above");
                 let kept = Kept { bindings, calls, cdrs: Cdrs::new(cdr_index, cdr_queue) };
@@ -145,8 +147,10 @@ impl Clerk {
                     state.clone(),
                 );
                 let window = Duration::from_micros(settings.journal.window_usecs.into());
-                let writing = glommio::spawn_local_into(write(journal, window, waker, stop), journal_queue);
+                let writing =
+                    glommio::spawn_local_into(write(journal, window, waker, stop, activity.clone()), journal_queue);
                 let written = writing.expect("the queue was made above").await;
+                let _ending = activity.begin();
                 if let Err(error) = &written {
                     state.set_fault(Some(error.to_string()));
                     tracing::error!(%error, "the journal has stopped; no registration and no call is accepted");
@@ -184,8 +188,10 @@ async fn write<D: disk::Disk>(
     window: Duration,
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
+    activity: Rc<Activity>,
 ) -> io::Result<()> {
     let doorbell = waker.to_file()?;
+    let mut under_way = None;
     let mut slept = Instant::now();
     loop {
         waker.prepare_to_sleep();
@@ -195,9 +201,11 @@ async fn write<D: disk::Disk>(
             return Ok(());
         }
         if !stops && journal.is_idle(Instant::now()) {
+            drop(under_way.take());
             doorbell.read_at(0, size_of::<u64>()).await.map_err(system_error)?;
             slept = Instant::now();
         }
+        under_way.get_or_insert_with(|| activity.begin());
         waker.stay_awake();
         let began = Instant::now();
         let is_long = journal.commit(began).await;

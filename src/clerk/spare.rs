@@ -12,9 +12,11 @@
 //! made under the name that the journal is about to take.
 
 use super::disk::Disk;
+use crate::executor::Activity;
 use glommio::sync::Semaphore;
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The first one after a start is made before the shards run, and most switches need no longer ones.
@@ -91,8 +93,9 @@ impl<F> Spares<F> {
     }
 
     /// Makes one whenever one is wanted, for ever.
-    pub(super) async fn keep_ready<D: Disk<File = F>>(&self, disk: &D) {
+    pub(super) async fn keep_ready<D: Disk<File = F>>(&self, disk: &D, activity: &Rc<Activity>) {
         while self.wanted.acquire(1).await.is_ok() {
+            let _under_way = activity.begin();
             while let Err(error) = self.make(disk).await {
                 tracing::warn!(%error, "no file can be made ready for the journal: its syncs take longer until one can");
                 glommio::timer::sleep(REST).await;

@@ -6,7 +6,7 @@
 
 use super::orders::{Answer, MAX_REQUEST_BYTES, Request};
 use super::start::{InUse, StartError};
-use crate::executor::{Executor, system_error};
+use crate::executor::{Activity, Executor, system_error};
 use crate::file_error::FileError;
 use crate::io::Waker;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -56,7 +56,7 @@ impl ControlServer {
         let stop = Waker::new().map(Arc::new).map_err(FileError::of("make an eventfd for", &data_dir))?;
         let serve = {
             let stop = stop.clone();
-            move |started: mpsc::Sender<Result<(), StartError>>| async move {
+            move |started: mpsc::Sender<Result<(), StartError>>, activity: Rc<Activity>| async move {
                 stop.prepare_to_sleep();
                 let stops = stop.to_file()?;
                 let socket = match Socket::bind(&data_dir) {
@@ -67,8 +67,9 @@ impl ControlServer {
                     }
                 };
                 let _ = started.send(Ok(()));
-                let serving = glommio::spawn_local(socket.clone().serve(handler));
+                let serving = glommio::spawn_local(socket.clone().serve(handler, activity.clone()));
                 stops.read_at(0, size_of::<u64>()).await.map_err(system_error)?;
+                let _ending = activity.begin();
                 serving.cancel().await;
                 socket.close().await;
                 Ok(())
@@ -122,7 +123,7 @@ impl Socket {
     }
 
     /// Accepts and serves connections, for ever.
-    async fn serve(self: Rc<Self>, handler: Arc<dyn ControlHandler>) {
+    async fn serve(self: Rc<Self>, handler: Arc<dyn ControlHandler>, activity: Rc<Activity>) {
         loop {
             let mut stream = match self.listener.accept().await.map_err(system_error) {
                 Ok(stream) => stream,
@@ -133,8 +134,9 @@ impl Socket {
                     continue;
                 }
             };
-            let (socket, handler) = (self.clone(), handler.clone());
+            let (socket, handler, under_way) = (self.clone(), handler.clone(), activity.begin());
             let connection = async move {
+                let _under_way = under_way;
                 let served = match socket.connections.try_acquire_permit(1) {
                     Ok(_permit) => socket.converse(&mut stream, &handler).await,
                     Err(_) => send(&mut stream, &line(&Answer::error("too many connections; try again"))).await,
