@@ -13,7 +13,7 @@ use std::{io::PipeReader, os::fd::OwnedFd, path::Path, time::Duration};
 /// From one look to the next: what can be read then is seen that much later at most.
 const REST: Duration = Duration::from_millis(250);
 
-/// Looks after a write until it is waited for the next one.
+/// So many looks after a write, which is two seconds, it is waited for the next one.
 const LOOKS: u32 = 8;
 
 /// Then how long a write may go unseen of which the kernel tells nothing.
@@ -32,7 +32,8 @@ pub(super) struct Writes {
 impl Writes {
     /// Those to the database in `file`, which this process has open, until the writer of `stop` is dropped.
     pub(super) fn to(file: &Path, stop: PipeReader) -> Self {
-        let mut log = file.as_os_str().to_owned();
+        // SQLite follows symbolic links.
+        let mut log = file.canonicalize().unwrap_or(file.to_owned()).into_os_string();
         log.push("-wal");
         let watch = || -> Result<OwnedFd, Errno> {
             let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -45,28 +46,66 @@ impl Writes {
 
     /// Waits until it is time to look again; false if it is over.
     pub(super) fn wait(&mut self) -> bool {
-        if !self.wait_for(None, REST) {
-            return false;
-        }
-        self.looks = self.looks.saturating_sub(1);
-        let Some(inotify) = self.inotify.as_ref().filter(|_| self.looks == 0) else {
-            return true;
+        let goes_on = match self.inotify.as_ref().filter(|_| self.looks == 0) {
+            None => self.wait_for(None, REST),
+            inotify => self.wait_for(inotify, PATIENCE),
         };
-        let goes_on = self.wait_for(Some(inotify), PATIENCE);
-        // What they tell does not matter: that there are any does.
-        while read(inotify, &mut [0; 4096]).is_ok() {
-            self.looks = LOOKS;
-        }
+        self.looks = if self.were_any() { LOOKS } else { self.looks.saturating_sub(1) };
         goes_on
     }
 
     /// Waits that long, or until inotify tells something; false if it is over.
+    #[expect(clippy::disallowed_methods, reason = "the accounts' own thread may wait")]
     fn wait_for(&self, inotify: Option<&OwnedFd>, time: Duration) -> bool {
-        let time = Timespec::try_from(time).expect("it is short");
+        let timeout = Timespec::try_from(time).expect("it is short");
         let mut descriptors = vec![PollFd::new(&self.stop, PollFlags::IN)];
         descriptors.extend(inotify.map(|inotify| PollFd::new(inotify, PollFlags::IN)));
-        // What it may fail for is a signal: then it is looked once too often.
-        let _ = poll(&mut descriptors, Some(&time));
-        descriptors[0].revents().is_empty()
+        match poll(&mut descriptors, Some(&timeout)) {
+            Ok(_) => descriptors[0].revents().is_empty(),
+            // It is looked once too often.
+            Err(Errno::INTR) => true,
+            Err(_) => {
+                std::thread::sleep(time);
+                true
+            }
+        }
+    }
+
+    /// Whether the kernel has told of writes since the last call.
+    fn were_any(&self) -> bool {
+        let Some(inotify) = &self.inotify else { return false };
+        let told = || read(inotify, &mut [0; 4096]).is_ok();
+        // What it tells does not matter.
+        std::iter::from_fn(|| told().then_some(())).count() > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::{Account, Aor, Database};
+    use std::{io, time::Instant};
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
+    fn a_write_ends_the_wait_for_it_and_is_looked_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("database"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let mut database = Database::open(&file).unwrap();
+        let (stopped, stop) = io::pipe().unwrap();
+        let mut writes = Writes::to(&link, stopped);
+        for looks in (0..LOOKS).rev() {
+            assert!(writes.wait());
+            assert_eq!(writes.looks, looks);
+        }
+        let alice = Aor { user: "alice".into(), domain: "example.com".into() };
+        database.add([Account::new(alice, b"secret")]).unwrap();
+        let began = Instant::now();
+        assert!(writes.wait());
+        assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+        assert_eq!(writes.looks, LOOKS);
+        drop(stop);
+        assert!(!writes.wait());
     }
 }

@@ -3,7 +3,11 @@
 //! A socket of ours lets the kernel fragment nothing, and sends nothing that may be fragmented on its way (IP_PMTUDISC_DO). So an IPv4 datagram needs no
 //! identification (RFC 6864 §4), which the kernel otherwise draws for each: a keyed hash of the addresses, and a counter that all cores share for one
 //! peer. What is too long for its path is refused with EMSGSIZE, and goes once more while the socket lets it be fragmented, as it is usual
-//! (IP_PMTUDISC_WANT). IPv6 draws one for fragments only.
+//! (IP_PMTUDISC_WANT); a moment later then than what else its turn sends to that peer. IPv6 draws one for fragments only.
+//!
+//! What this forgoes: a route whose MTU is locked (`ip route … mtu lock N`) would have shorter datagrams fragmented on their way. Who needs that sets `net.ipv4.ip_no_pmtu_disc`.
+//! The option is the socket's, whoever holds it: while a process hands over to another, one of both may find it as the other has set it, and lose a long
+//! datagram, which its sender sends again.
 
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, ip_mtu_discover, set_ip_mtu_discover};
 use sip::Transport;
@@ -20,8 +24,8 @@ pub(super) struct Fragments {
 }
 
 impl Fragments {
-    /// Forbids fragments to those of `sockets` whose listener carries datagrams of IPv4. One that sends all that may be fragmented, for so the administrator wants it
-    /// (`net.ipv4.ip_no_pmtu_disc`), goes on to.
+    /// Forbids fragments to those of `sockets` whose listener carries datagrams of IPv4, but not where the administrator has all datagrams sent so that they may be fragmented
+    /// (`net.ipv4.ip_no_pmtu_disc`).
     pub(super) fn forbid(sockets: Arc<[Option<Socket>]>, listeners: &[Option<(Transport, SocketAddr)>]) -> Self {
         let forbids = |(socket, listener): (&Option<Socket>, &Option<(Transport, SocketAddr)>)| {
             let Some(socket) =

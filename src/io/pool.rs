@@ -165,6 +165,9 @@ impl Pages {
         // SAFETY: an anonymous mapping at an address that the kernel chooses touches nothing that exists.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), octets, protection, flags, -1, 0) };
         assert!(start != libc::MAP_FAILED, "out of memory: {}", io::Error::last_os_error());
+        // Of a buffer for the longest datagram most is never used: huge pages would have it all. A kernel without any refuses, and need not be told.
+        // SAFETY: the advice is for the mapping that was just made, and changes nothing in it.
+        unsafe { libc::madvise(start, octets, libc::MADV_NOHUGEPAGE) };
         Self { start: NonNull::new(start.cast()).expect("mmap never maps address zero unasked"), octets }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! Messages differ by some octets: a number with a digit more, a longer name. Those of ours that may get longer by blanks
 //! ([`Outgoing::slack`]) are made as long as the longest of their train, where few are enough. The last car of a train may be
-//! shorter. A datagram that does not fit its peer's train begins another one, so datagrams of one peer keep their order.
+//! shorter. A datagram that does not fit its peer's train begins another one, so datagrams of one peer keep their order, but for
+//! what the kernel refuses and is sent again.
 
 use agent::{ListenerId, Outgoing};
 use std::io;

@@ -59,7 +59,7 @@ impl Datagrams {
         let mut wanted = Box::new(empty_header());
         wanted.msg_namelen = Name::ROOM as u32;
         wanted.msg_controllen = size_of::<SegmentSize>();
-        // Written once, so that it has its memory.
+        // Written once, so that it has its memory: zeros would be pages that the kernel has yet to find.
         let mut staged = vec![b' '; STAGED];
         staged.clear();
         let sends = SendTable {
