@@ -58,45 +58,42 @@ struct Bound {
 }
 
 impl Bound {
-    const fn new(
-        work: &'static str,
-        aors: Option<u32>,
-        pace: Pace,
-        whose: Whose,
-        figure: Figure,
-        at_most: f64,
-    ) -> Self {
-        Self { work, aors, pace, whose, figure, at_most }
+    /// Of the switch as it is by itself, at its highest rate.
+    const fn usual(work: &'static str, aors: Option<u32>, figure: Figure, at_most: f64) -> Self {
+        Self { work, aors, pace: Pace::Full, whose: Whose::Usual, figure, at_most }
     }
 }
 
-const BOUNDS: [Bound; 25] = [
-    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::OneByOne, Figure::CpuOverRival, 0.60),
-    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::OneByOne, Figure::CpuOverRival, 0.60),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::OneByOne, Figure::CpuOverFloor, 1.25),
-    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::OneByOne, Figure::CpuOverFloor, 1.25),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.45),
-    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.45),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Full, Whose::Usual, Figure::CpuOverFloor, 1.0),
-    Bound::new(FORWARD_INVITE, None, Pace::Full, Whose::Usual, Figure::CpuOverFloor, 1.0),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Paced(5_000), Whose::Usual, Figure::CpuOverFloor, 1.15),
-    Bound::new(FORWARD_INVITE, None, Pace::Paced(5_000), Whose::Usual, Figure::CpuOverFloor, 1.15),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Paced(20_000), Whose::Usual, Figure::CpuOverFloor, 0.75),
-    Bound::new(FORWARD_INVITE, None, Pace::Paced(20_000), Whose::Usual, Figure::CpuOverFloor, 0.75),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Eighty, Whose::OneByOne, Figure::UserTime, 0.8),
-    Bound::new(FORWARD_INVITE, None, Pace::Eighty, Whose::OneByOne, Figure::UserTime, 0.8),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Eighty, Whose::Usual, Figure::UserTime, 0.8),
-    Bound::new(FORWARD_INVITE, None, Pace::Eighty, Whose::Usual, Figure::UserTime, 0.8),
-    Bound::new(FORWARD_OPTIONS, None, Pace::Eighty, Whose::Usual, Figure::P99, 1_000.0),
-    Bound::new(FORWARD_INVITE, None, Pace::Eighty, Whose::Usual, Figure::P99, 1_000.0),
-    Bound::new(DISPATCH, None, Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.35),
-    Bound::new(REGISTER_DIGEST, None, Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.55),
-    Bound::new(REGISTER_REFRESH, Some(MORE), Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.50),
-    Bound::new(REGISTER_REFRESH, Some(MANY), Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.40),
-    Bound::new(REGISTER_REFRESH, Some(MANY), Pace::Full, Whose::Usual, Figure::CpuOverFew, 1.20),
-    Bound::new(LOOKUP_OPTIONS, Some(MANY), Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.42),
-    Bound::new(LOOKUP_INVITE, Some(MANY), Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.42),
+/// The bounds of forwarding, for an OPTIONS and for an INVITE.
+const FORWARDING: [(Pace, Whose, Figure, f64); 9] = [
+    (Pace::Full, Whose::OneByOne, Figure::CpuOverRival, 0.60),
+    (Pace::Full, Whose::OneByOne, Figure::CpuOverFloor, 1.25),
+    (Pace::Full, Whose::Usual, Figure::CpuOverRival, 0.45),
+    (Pace::Full, Whose::Usual, Figure::CpuOverFloor, 1.0),
+    (Pace::Paced(5_000), Whose::Usual, Figure::CpuOverFloor, 1.15),
+    (Pace::Paced(20_000), Whose::Usual, Figure::CpuOverFloor, 0.75),
+    (Pace::Eighty, Whose::OneByOne, Figure::UserTime, 0.8),
+    (Pace::Eighty, Whose::Usual, Figure::UserTime, 0.8),
+    (Pace::Eighty, Whose::Usual, Figure::P99, 1_000.0),
 ];
+
+/// The others.
+const OTHERS: [Bound; 7] = [
+    Bound::usual(DISPATCH, None, Figure::CpuOverRival, 0.35),
+    Bound::usual(REGISTER_DIGEST, None, Figure::CpuOverRival, 0.55),
+    Bound::usual(REGISTER_REFRESH, Some(MORE), Figure::CpuOverRival, 0.50),
+    Bound::usual(REGISTER_REFRESH, Some(MANY), Figure::CpuOverRival, 0.40),
+    Bound::usual(REGISTER_REFRESH, Some(MANY), Figure::CpuOverFew, 1.20),
+    Bound::usual(LOOKUP_OPTIONS, Some(MANY), Figure::CpuOverRival, 0.42),
+    Bound::usual(LOOKUP_INVITE, Some(MANY), Figure::CpuOverRival, 0.42),
+];
+
+fn bounds() -> impl Iterator<Item = Bound> {
+    let forwarding = FORWARDING.into_iter().flat_map(|(pace, whose, figure, at_most)| {
+        [FORWARD_OPTIONS, FORWARD_INVITE].map(|work| Bound { work, aors: None, pace, whose, figure, at_most })
+    });
+    forwarding.chain(OTHERS)
+}
 
 /// A goal, and what was found.
 #[derive(Clone, Debug, Serialize)]
@@ -127,7 +124,7 @@ impl Goal {
 pub fn judge(rows: &[Row], bindings: &[Bindings], switches: [String; 2], rival: Option<&str>) -> Vec<Goal> {
     let [switch, one_by_one] = &switches;
     let name = |whose| if matches!(whose, Whose::Usual) { switch } else { one_by_one };
-    let mut goals: Vec<Goal> = BOUNDS.iter().map(|bound| bound.judge(rows, name(bound.whose), rival)).collect();
+    let mut goals: Vec<Goal> = bounds().map(|bound| bound.judge(rows, name(bound.whose), rival)).collect();
     let of_many = bindings.iter().filter(|it| it.server == *switch && it.count == MANY);
     let octets = median(of_many.map(|it| it.octets_each).collect());
     goals.push(Goal::new(
