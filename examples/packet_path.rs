@@ -17,7 +17,7 @@ mod table;
 use clap::{Parser, ValueEnum};
 use mimalloc::MiMalloc;
 use std::time::{Duration, Instant};
-use table::{DOMAIN, Table, invite, ok, options, register};
+use table::{DOMAIN, Table, answered, invite, ok, options, register};
 
 /// As in the program.
 #[global_allocator]
@@ -54,6 +54,10 @@ enum Work {
     Lookup,
     /// A REGISTER that repeats a binding with a new CSeq.
     Refresh,
+    /// A REGISTER without credentials, which is challenged for MD5.
+    Challenge,
+    /// The REGISTER that answers the challenge, and repeats a binding with a new CSeq.
+    Digest,
     /// The 200 to a forwarded INVITE.
     Response,
 }
@@ -61,7 +65,10 @@ enum Work {
 fn main() -> anyhow::Result<()> {
     let Args { work, turns, rounds, users } = Args::parse();
     let directory = tempfile::tempdir()?;
-    let mut table = Table::new(work == Work::RecordRoute, directory.path())?;
+    let mut table = match work {
+        Work::Challenge | Work::Digest => Table::challenging(users, directory.path())?,
+        _ => Table::new(work == Work::RecordRoute, directory.path())?,
+    };
     for first in (0..users).step_by(TURN as usize) {
         let some: Vec<_> = (first..users.min(first + TURN)).map(|user| register(user, 1)).collect();
         assert_eq!(table.sent(&some).len(), some.len());
@@ -71,10 +78,18 @@ fn main() -> anyhow::Result<()> {
     for round in 0..rounds {
         let mut spent = Duration::ZERO;
         for turn in round * turns..(round + 1) * turns {
-            let mut messages: Vec<_> =
-                (turn * TURN..(turn + 1) * TURN).map(|number| work.message(number, users)).collect();
-            if work == Work::Response {
-                messages = table.sent(&messages).iter().map(|request| ok(request)).collect();
+            let numbers = turn * TURN..(turn + 1) * TURN;
+            let mut messages: Vec<_> = numbers.clone().map(|number| work.message(number, users)).collect();
+            match work {
+                Work::Response => messages = table.sent(&messages).iter().map(|request| ok(request)).collect(),
+                Work::Digest => {
+                    let challenges = numbers.zip(table.sent(&messages));
+                    let answer = |(number, challenge): (u32, Vec<u8>)| {
+                        answered(user(number, users), cseq(number, users), &challenge)
+                    };
+                    messages = challenges.map(answer).collect();
+                }
+                _ => {}
             }
             let start = Instant::now();
             let sent = table.turn(&messages);
@@ -90,12 +105,22 @@ fn main() -> anyhow::Result<()> {
 impl Work {
     /// The message of that number, where there are so many users.
     fn message(self, number: u32, users: u32) -> Vec<u8> {
-        let user = (u64::from(number) * STEP % u64::from(users)) as u32;
+        let user = user(number, users);
         match self {
             Self::ForwardOptions => options("sip:callee@127.0.0.1:15070", number),
             Self::ForwardInvite | Self::RecordRoute | Self::Response => invite("sip:callee@127.0.0.1:15070", number),
             Self::Lookup => invite(&format!("sip:user{user:07}@{DOMAIN}"), number),
-            Self::Refresh => register(user, 2 + number / users),
+            Self::Refresh | Self::Challenge | Self::Digest => register(user, cseq(number, users)),
         }
     }
+}
+
+/// Whose the message of that number is, where there are so many users.
+fn user(number: u32, users: u32) -> u32 {
+    (u64::from(number) * STEP % u64::from(users)) as u32
+}
+
+/// The CSeq of that user's REGISTER.
+fn cseq(number: u32, users: u32) -> u32 {
+    2 + number / users
 }

@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "the harness serves other tests too")]
 mod harness;
 #[path = "shard/table.rs"]
+#[expect(dead_code, reason = "the table serves another test and an example too")]
 mod table;
 
 use agent::{Flow, Now, Outbox, PLACEHOLDER, Posted, Received, Secret, Way};

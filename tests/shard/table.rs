@@ -11,16 +11,20 @@ use ringswitch::{
     shard::{AppRules, Patience, Place, Rules, Seat, Shard, Side, SideLink},
     switch::app_settings,
 };
-use sip::{Limits, Transport};
+use sip::{
+    Limits, Transport,
+    digest::{self, Algorithm, Challenge, Covered, Credentials, Ha1, Protection, Qop},
+};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::{Arc, mpsc},
     time::Duration,
 };
-use store::{Accounts, Bindings};
+use store::{Account, Accounts, Bindings};
 
 pub const DOMAIN: &str = "bench.example";
+const PASSWORD: &[u8] = b"secret";
 /// What is borne before anything is refused.
 pub const PATIENCE: Patience = Patience { level: 0.12, time: Duration::from_millis(100) };
 const NOW: Now = Now { monotonic: Duration::from_secs(1), unix: Duration::from_secs(1_800_000_000) };
@@ -28,6 +32,7 @@ const NOW: Now = Now { monotonic: Duration::from_secs(1), unix: Duration::from_s
 /// The shard, whose arena and records are those of its turns.
 pub struct Table {
     pub shard: Shard,
+    accounts: Arc<Accounts>,
     arena: Bump,
     records: Vec<u8>,
     next_ticket: u64,
@@ -36,6 +41,31 @@ pub struct Table {
 
 impl Table {
     pub fn new(record_route: bool, directory: &Path) -> anyhow::Result<Self> {
+        Self::with(record_route, registrar::Settings { authenticate: false, ..registrar::Settings::default() }, directory)
+    }
+
+    /// One that challenges REGISTERs for MD5, and has accounts for so many users.
+    pub fn challenging(users: u32, directory: &Path) -> anyhow::Result<Self> {
+        let settings = registrar::Settings { algorithms: vec![Algorithm::Md5], ..registrar::Settings::default() };
+        let table = Self::with(false, settings, directory)?;
+        for user in 0..users {
+            let user = format!("user{user:07}");
+            let ha1 = Ha1::new(Algorithm::Md5, user.as_bytes(), DOMAIN.as_bytes(), PASSWORD);
+            let account = Account {
+                ha1_md5: ha1.octets().try_into()?,
+                ha1_sha256: [0; 32],
+                ha1_sha512_256: [0; 32],
+                enabled: true,
+                may_relay: false,
+                max_bindings: None,
+                max_expires_secs: None,
+            };
+            table.accounts.put(&format!("{user}@{DOMAIN}"), account);
+        }
+        Ok(table)
+    }
+
+    fn with(record_route: bool, registrar: registrar::Settings, directory: &Path) -> anyhow::Result<Self> {
         let secret = Secret::new([7; 32]);
         let address = address(5060);
         let listen = vec![Listener { transport: Transport::Udp, address, advertise: None }];
@@ -56,7 +86,7 @@ impl Table {
                 hop: ListenerId(1),
                 keys: Keys::new(&secret),
             }),
-            registrar: registrar::Settings { authenticate: false, ..registrar::Settings::default() },
+            registrar,
             apps: AppRules { settings: app_settings(&config, domains.clone()), trusted: [].into(), patience: PATIENCE },
             patience: PATIENCE,
             health: proxy::Health {
@@ -73,7 +103,7 @@ impl Table {
             now: NOW,
             place: Place { shard: 0, shards: 1 },
             hash: ShardHash::new(&secret),
-            registrar: Registrar::new(NOW, 1, &secret, rules.registrar.clone(), domains, bindings, accounts),
+            registrar: Registrar::new(NOW, 1, &secret, rules.registrar.clone(), domains, bindings, accounts.clone()),
             apps: Vec::new(),
             prober: None,
             side: SideLink::new(Arc::new(Side::start(&config, None)?), waker),
@@ -82,7 +112,7 @@ impl Table {
             reloads,
             figures: Arc::new(Figures::default()),
         };
-        Ok(Self { shard: seat.grow(), arena: Bump::new(), records: Vec::new(), next_ticket: 1, now: NOW })
+        Ok(Self { shard: seat.grow(), accounts, arena: Bump::new(), records: Vec::new(), next_ticket: 1, now: NOW })
     }
 
     /// Takes a turn with these messages; gives how many are sent.
@@ -98,7 +128,7 @@ impl Table {
 
     #[inline(always)]
     fn handle<R>(&mut self, messages: &[Vec<u8>], take: impl FnOnce(&[Outgoing<'_>]) -> R) -> R {
-        let Self { shard, arena, records, next_ticket, now } = self;
+        let Self { shard, arena, records, next_ticket, now, .. } = self;
         let flow = Flow { listener: ListenerId(0), transport: Transport::Udp, peer: address(5070), connection: None };
         let taken = {
             let mut out = Outbox::new(arena, &mut [], records, next_ticket);
@@ -184,6 +214,35 @@ pub fn register(user: u32, cseq: u32) -> Vec<u8> {
          Content-Length: 0\r\n\r\n"
     )
     .into_bytes()
+}
+
+/// The REGISTER of [`register`] once more, with the credentials of `user` for the challenge of this 401.
+pub fn answered(user: u32, cseq: u32, unauthorized: &[u8]) -> Vec<u8> {
+    let unauthorized = std::str::from_utf8(unauthorized).expect("a challenge is text");
+    let value = unauthorized.lines().find_map(|line| line.strip_prefix("WWW-Authenticate: "));
+    let challenge = Challenge::parse(value.expect("a REGISTER is challenged").as_bytes()).expect("a challenge");
+    let user_name = format!("user{user:07}");
+    let uri = format!("sip:{DOMAIN}");
+    let ha1 = Ha1::new(challenge.algorithm, user_name.as_bytes(), DOMAIN.as_bytes(), PASSWORD);
+    let protection = Protection::new(Qop::Auth, 1, format!("{cseq:016x}").into_bytes());
+    let covered = Covered { method: b"REGISTER", uri: uri.as_bytes(), body: b"" };
+    let response = digest::response(&ha1, &challenge.nonce, Some(&protection), &covered);
+    let credentials = Credentials {
+        username: user_name.into_bytes().into(),
+        userhash: false,
+        realm: challenge.realm,
+        nonce: challenge.nonce,
+        opaque: challenge.opaque,
+        uri: uri.into_bytes().into(),
+        algorithm: challenge.algorithm,
+        protection: Some(protection),
+        response,
+    };
+    let mut field = b"Authorization: ".to_vec();
+    credentials.write_to(&mut field);
+    let mut request = register(user, cseq);
+    request.truncate(request.len() - b"\r\n".len());
+    [request, field, b"\r\n\r\n".to_vec()].concat()
 }
 
 /// The 200 of who got `request`.

@@ -1,4 +1,4 @@
-//! Seals: what we hand out and must know again, unforged (nonces, dialog and flow tokens).
+//! Seals: what we hand out and must know again, unforged (dialog and flow tokens).
 //!
 //! HMAC-SHA-256 (RFC 2104) cut to 96 bits, in base64url, which needs no escape in a SIP URI, a token or a quoted string.
 //! Every purpose has a key of its own, derived from the cluster's secret, so that no token passes for another.

@@ -1,7 +1,8 @@
 //! Digest authentication as a server and as a proxy (RFC 3261 §22; RFC 7616; RFC 8760).
 //!
 //! Nonces are signed, so a challenge leaves nothing behind: the text of a nonce is the second of its issue, its number and
-//! a seal over both, the run of the process, the Call-ID and the realm. A nonce holds for one Call-ID, whose messages all
+//! a keyed hash of both, the run of the process, the Call-ID and the realm. 64 bits of SipHash are enough for that: who forged
+//! one could choose how old his nonce is, and would still have to know the password. A nonce holds for one Call-ID, whose messages all
 //! come to one shard; there [`replay`](crate::replay) counts its uses. A client that carries a nonce over to another
 //! Call-ID, or past a restart, is told `stale=true` and answers anew without asking its user.
 //!
@@ -10,22 +11,18 @@
 
 use crate::{
     Incoming, Settings,
+    ha2::LastHa2,
     replay::{self, NonceId, Replay},
 };
-use agent::{Domains, Now, Seal, Secret};
+use agent::{Domains, Now, PartsHash, Secret};
 use bumpalo::{Bump, collections::String as BumpString};
 use sip::{
     HeaderName, Octets, SipUri, StatusCode, Uri,
     digest::{Algorithm, Challenge, Credentials, Ha1, Offer},
 };
-use siphasher::sip::SipHasher13;
-use std::{
-    borrow::Cow,
-    hash::{Hash, Hasher},
-    str,
-    sync::Arc,
-};
+use std::{borrow::Cow, net::IpAddr, str, sync::Arc};
 use store::{Account, Accounts};
+use subtle::ConstantTimeEq;
 
 /// In which part we ask for credentials (RFC 3261 §22.2, §22.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,18 +84,19 @@ pub struct Authenticator {
     /// Strongest first.
     algorithms: Vec<Algorithm>,
     nonce_secs: u32,
-    seal: Seal,
+    seals: PartsHash,
     run: u32,
     /// Nonces issued so far.
     issued: u32,
     replay: Replay,
-    fingerprint: SipHasher13,
+    fingerprints: PartsHash,
+    last_ha2: LastHa2,
     decoys: [Ha1; 3],
 }
 
 impl Authenticator {
-    /// Characters of a nonce: second, number, seal.
-    const NONCE_LEN: usize = 8 + 8 + Seal::TEXT_LEN;
+    /// Characters of a nonce: second and number, seal.
+    const NONCE_LEN: usize = 16 + 16;
 
     /// Secrets of the cluster, and the number which this process chose at its start: nonces of another run are stale,
     /// since their use has been forgotten.
@@ -109,11 +107,12 @@ impl Authenticator {
             domains,
             algorithms: strongest_first(settings),
             nonce_secs: settings.nonce_secs,
-            seal: Seal::new(secret, "nonce"),
+            seals: PartsHash::new(secret, "nonce"),
             run,
             issued: 0,
             replay: Replay::new(settings.max_nonces),
-            fingerprint: SipHasher13::new_with_key(&secret.derive("fingerprint")),
+            fingerprints: PartsHash::new(secret, "fingerprint"),
+            last_ha2: LastHa2::default(),
             decoys: Algorithm::STRONGEST_FIRST.map(decoy),
         }
     }
@@ -166,7 +165,7 @@ impl Authenticator {
                 Ok(credentials)
                     if *credentials.realm == *realm.as_bytes() && self.algorithms.contains(&credentials.algorithm) =>
                 {
-                    ours = Some(credentials);
+                    ours = Some((header.value, credentials));
                     break;
                 }
                 Ok(_) => {}
@@ -174,7 +173,7 @@ impl Authenticator {
                 Err(_) => return Verdict::Malformed("Malformed Credentials"),
             }
         }
-        let Some(credentials) = ours else { return Verdict::Missing };
+        let Some((field, credentials)) = ours else { return Verdict::Missing };
         if !self.is_same_resource(&credentials.uri, request.uri) {
             return Verdict::Malformed("Digest URI Is Not The Request-URI");
         }
@@ -182,14 +181,13 @@ impl Authenticator {
         let decoy = self.decoys.iter().find(|d| d.algorithm() == credentials.algorithm);
         let decoy = decoy.expect("there is a decoy for each algorithm");
         let ha1 = found.as_ref().map_or(decoy, |(_, _, ha1)| ha1);
-        let is_right = credentials.verify(ha1, request.method.as_bytes(), message.body());
+        let ha2 = self.last_ha2.of(&credentials, request.method.as_bytes(), message.body());
+        let is_right = credentials.verify_hashed(ha1, &ha2);
         let Some((aor, account, _)) = found.filter(|_| is_right) else { return Verdict::Refused };
         let Some(nonce) = self.open(now, &credentials.nonce, request.call_id, realm) else { return Verdict::Stale };
         // Without qop there is no count (RFC 2069): such a nonce serves once.
         let count = credentials.protection.as_ref().map_or(1, |p| p.nonce_count());
-        let mut hasher = self.fingerprint;
-        (incoming.flow.peer, message.bytes()).hash(&mut hasher);
-        match self.replay.judge(nonce, count, hasher.finish()) {
+        match self.replay.judge(nonce, count, self.fingerprint(incoming, field, &credentials)) {
             replay::Verdict::Sound => Verdict::Accepted { aor, account },
             replay::Verdict::Replayed | replay::Verdict::Forgotten => Verdict::Stale,
         }
@@ -238,34 +236,55 @@ impl Authenticator {
     fn nonce(&mut self, now: Now, call_id: &[u8], realm: &str) -> [u8; Self::NONCE_LEN] {
         // Numbers need not be unguessable, the seal is; together with the second they must not repeat.
         self.issued = self.issued.wrapping_add(1);
+        let id = NonceId { issued: now.unix_secs() as u32, number: self.issued };
         let mut nonce = [0; Self::NONCE_LEN];
-        for (digits, number) in nonce.chunks_exact_mut(8).zip([now.unix_secs() as u32, self.issued]) {
-            digits.copy_from_slice(&hex(number));
-        }
-        let seal = self.seal.seal(&[&self.run.to_le_bytes(), &nonce[..16], call_id, realm.as_bytes()]);
-        nonce[16..].copy_from_slice(&seal);
+        let (stamp, seal) = nonce.split_at_mut(16);
+        stamp.copy_from_slice(&sip::hex(id.to_bits()));
+        seal.copy_from_slice(&sip::hex(self.seal(id, call_id, realm)));
         nonce
     }
 
     /// Which nonce of ours `text` is, if it may still be used.
     fn open(&mut self, now: Now, text: &[u8], call_id: &[u8], realm: &str) -> Option<NonceId> {
         let (stamp, seal) = text.split_at_checked(16)?;
-        if !self.seal.is_sealed(&[&self.run.to_le_bytes(), stamp, call_id, realm.as_bytes()], seal) {
+        let nonce = NonceId::from_bits(u64::from_str_radix(str::from_utf8(stamp).ok()?, 16).ok()?);
+        let is_ours: bool = sip::hex(self.seal(nonce, call_id, realm))[..].ct_eq(seal).into();
+        if !is_ours {
             return None;
         }
-        let number = |digits| u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
-        let nonce = NonceId { issued: number(&stamp[..8])?, number: number(&stamp[8..])? };
         let oldest = (now.unix_secs() as u32).saturating_sub(self.nonce_secs);
         self.replay.drop_before(oldest);
         (nonce.issued >= oldest).then_some(nonce)
+    }
+
+    fn seal(&self, nonce: NonceId, call_id: &[u8], realm: &str) -> u64 {
+        let mut parts = self.seals.begin();
+        parts.put_number(self.run.into());
+        parts.put_number(nonce.to_bits());
+        parts.put(call_id);
+        parts.put(realm.as_bytes());
+        parts.hash()
+    }
+
+    /// Tells a request from all others, whoever sends it. In place of the `field` of its credentials, which are right,
+    /// stands the response: it is made of all that counts in them.
+    fn fingerprint(&self, incoming: &Incoming<'_, '_>, field: &[u8], credentials: &Credentials<'_>) -> u64 {
+        let (octets, peer) = (incoming.message.bytes(), incoming.flow.peer);
+        let begin = field.as_ptr() as usize - octets.as_ptr() as usize;
+        let mut parts = self.fingerprints.begin();
+        match peer.ip() {
+            IpAddr::V4(ip) => parts.put(&ip.octets()),
+            IpAddr::V6(ip) => parts.put(&ip.octets()),
+        }
+        parts.put_number(peer.port().into());
+        parts.put(&octets[..begin]);
+        parts.put(credentials.response.octets());
+        parts.put(&octets[begin + field.len()..]);
+        parts.hash()
     }
 }
 
 fn strongest_first(settings: &Settings) -> Vec<Algorithm> {
     let offered = |algorithm: &Algorithm| settings.algorithms.contains(algorithm);
     Algorithm::STRONGEST_FIRST.into_iter().filter(offered).collect()
-}
-
-fn hex(number: u32) -> [u8; 8] {
-    std::array::from_fn(|i| b"0123456789abcdef"[(number >> (28 - 4 * i)) as usize & 15])
 }

@@ -14,6 +14,7 @@ pub mod auth;
 mod contact;
 mod counters;
 mod date;
+mod ha2;
 mod incoming;
 mod refusal;
 mod registrar;

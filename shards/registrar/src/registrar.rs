@@ -212,12 +212,17 @@ impl Registrar {
         let Uri::Sip(to) = request.to.parse_uri()? else {
             return Err(Refusal::Malformed(sip::Error::Malformed(HeaderName::To)));
         };
-        let uri = Uri::parse(request.uri)?.sip()?;
-        let aor = address_of_record(&to, &self.domains, arena).ok_or(Refusal::NotInDomain)?;
-        let (_, realm) = aor.rsplit_once('@').expect("an address-of-record has a domain");
-        if self.domains.local(&uri.host, uri.port) != Some(realm) {
-            return Err(Refusal::NotInDomain);
+        let aor = address_of_record(&to, &self.domains, arena);
+        let realm = aor.and_then(|aor| Some(aor.rsplit_once('@')?.1));
+        // Mostly the URI is the domain's own to the letter, and says no more.
+        let is_plain = realm.is_some() && request.uri.strip_prefix(b"sip:") == realm.map(str::as_bytes);
+        if !is_plain {
+            let uri = Uri::parse(request.uri)?.sip()?;
+            if self.domains.local(&uri.host, uri.port) != realm {
+                return Err(Refusal::NotInDomain);
+            }
         }
+        let (Some(aor), Some(realm)) = (aor, realm) else { return Err(Refusal::NotInDomain) };
         // Step 2.
         if message.tokens(HeaderName::Require).any(is_unknown) {
             return Err(Refusal::BadExtension);

@@ -3,13 +3,24 @@
 //! A nonce is bound to a Call-ID and a Call-ID to a shard, so the shard that keeps this table sees every use. The table is
 //! bounded: when it is full the oldest nonce is forgotten, and it and all before it count as stale from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// A nonce of this run: the second of its issue, then its number. Later nonces compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NonceId {
     pub(crate) issued: u32,
     pub(crate) number: u32,
+}
+
+impl NonceId {
+    /// Both in one number, in their order.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.issued) << 32 | u64::from(self.number)
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self { issued: (bits >> 32) as u32, number: bits as u32 }
+    }
 }
 
 /// The nonces in use.
@@ -55,18 +66,23 @@ impl Replay {
         if self.forgotten.is_some_and(|forgotten| nonce <= forgotten) {
             return Verdict::Forgotten;
         }
-        if let Some(last) = self.last_use.get_mut(&nonce) {
-            if count > last.count {
-                *last = Use { count, request };
-                return Verdict::Sound;
+        match self.last_use.entry(nonce) {
+            Entry::Vacant(entry) => {
+                entry.insert(Use { count, request });
+                while self.last_use.len() > self.max.max(1) {
+                    self.forgotten = self.last_use.pop_first().map(|(oldest, _)| oldest).max(self.forgotten);
+                }
+                Verdict::Sound
             }
-            return if count == last.count && request == last.request { Verdict::Sound } else { Verdict::Replayed };
+            Entry::Occupied(mut entry) => {
+                let last = entry.get_mut();
+                if count > last.count {
+                    *last = Use { count, request };
+                    return Verdict::Sound;
+                }
+                if count == last.count && request == last.request { Verdict::Sound } else { Verdict::Replayed }
+            }
         }
-        while self.last_use.len() >= self.max.max(1) {
-            self.forgotten = self.last_use.pop_first().map(|(oldest, _)| oldest).max(self.forgotten);
-        }
-        self.last_use.insert(nonce, Use { count, request });
-        Verdict::Sound
     }
 
     /// Drops what was issued before `second`: those nonces have expired.

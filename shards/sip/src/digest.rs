@@ -15,10 +15,10 @@ pub use challenge::{Challenge, Offer};
 pub use credentials::{Credentials, Protection};
 pub use params::{MAX_PARAM_OCTETS, Param};
 
-use crate::StatusCode;
+use crate::{StatusCode, octets::hex};
 use arrayvec::{ArrayString, ArrayVec};
 use sha2::{Digest, Sha256, Sha512_256};
-use std::fmt;
+use std::{fmt, str};
 use subtle::{Choice, ConstantTimeEq};
 
 /// A hash algorithm of the digest scheme, from the weakest to the strongest: `max` is the one to prefer.
@@ -79,8 +79,6 @@ impl Algorithm {
     }
 }
 
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
-
 /// A hash in hexadecimal text, in lower case as the scheme wants it.
 pub type Hex = ArrayString<64>;
 
@@ -112,11 +110,10 @@ impl Hash {
     /// As text.
     pub fn hex(&self) -> Hex {
         let mut text = [0; 64];
-        for (pair, octet) in text.chunks_exact_mut(2).zip(&self.0) {
-            pair[0] = HEX_DIGITS[usize::from(octet >> 4)];
-            pair[1] = HEX_DIGITS[usize::from(octet & 15)];
+        for (digits, word) in text.as_chunks_mut().0.iter_mut().zip(self.0.as_chunks().0) {
+            *digits = hex(u64::from_be_bytes(*word));
         }
-        let text = std::str::from_utf8(&text[..2 * self.0.len()]).expect("digits are ASCII");
+        let text = str::from_utf8(&text[..2 * self.0.len()]).expect("digits are ASCII");
         Hex::from(text).expect("no hash has more than 32 octets")
     }
 }
@@ -184,22 +181,33 @@ pub struct Covered<'a> {
     pub body: &'a [u8],
 }
 
+impl Covered<'_> {
+    /// H(A2) by `algorithm` (RFC 7616 §3.4.3). None stands for RFC 2069, which covers as much as [`Qop::Auth`].
+    pub fn hash(&self, algorithm: Algorithm, qop: Option<Qop>) -> Hash {
+        match qop {
+            None | Some(Qop::Auth) => algorithm.hash(&[self.method, self.uri]),
+            Some(Qop::AuthInt) => {
+                // §22.4 item 7: without a body it is the hash of the empty string.
+                let body = algorithm.hash(&[self.body]).hex();
+                algorithm.hash(&[self.method, self.uri, body.as_bytes()])
+            }
+        }
+    }
+}
+
 /// The response to a challenge (RFC 7616 §3.4.1), or without `protection` that of RFC 2069, which RFC 3261 §22.4 keeps
 /// alive. The nonce is hashed without its quotes and escapes.
 pub fn response(ha1: &Ha1, nonce: &[u8], protection: Option<&Protection<'_>>, covered: &Covered<'_>) -> Hash {
+    respond(ha1, nonce, protection, &covered.hash(ha1.algorithm, protection.map(|p| p.qop)))
+}
+
+/// The same with H(A2) in place of what it covers.
+fn respond(ha1: &Ha1, nonce: &[u8], protection: Option<&Protection<'_>>, ha2: &Hash) -> Hash {
     let algorithm = ha1.algorithm;
-    let a2 = match protection.map(|p| p.qop) {
-        None | Some(Qop::Auth) => algorithm.hash(&[covered.method, covered.uri]),
-        Some(Qop::AuthInt) => {
-            // §22.4 item 7: without a body it is the hash of the empty string.
-            let body = algorithm.hash(&[covered.body]).hex();
-            algorithm.hash(&[covered.method, covered.uri, body.as_bytes()])
-        }
-    };
-    let (ha1, a2) = (ha1.hash.hex(), a2.hex());
+    let (ha1, ha2) = (ha1.hash.hex(), ha2.hex());
     match protection {
-        None => algorithm.hash(&[ha1.as_bytes(), nonce, a2.as_bytes()]),
-        Some(p) => algorithm.hash(&[ha1.as_bytes(), nonce, &p.nc, &p.cnonce, p.qop.token().as_bytes(), a2.as_bytes()]),
+        None => algorithm.hash(&[ha1.as_bytes(), nonce, ha2.as_bytes()]),
+        Some(p) => algorithm.hash(&[ha1.as_bytes(), nonce, &p.nc, &p.cnonce, p.qop.token().as_bytes(), ha2.as_bytes()]),
     }
 }
 

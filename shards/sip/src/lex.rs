@@ -29,6 +29,8 @@ pub(crate) const BRACKETED: Class = Class(1 << 5);
 pub(crate) const BARE: Class = Class(1 << 6);
 /// What needs no escape in a quoted string.
 pub(crate) const QUOTED: Class = Class(1 << 12);
+/// What stands for itself in a quoted string that we write: qdtext without its line ends, and the blank.
+pub(crate) const VERBATIM: Class = Class(1 << 13);
 /// Any octet that a URI of whatever scheme may show.
 pub(crate) const URIC: Class = Class(1 << 7);
 /// A user part or password, wider than the grammar by `#` and a few others that phones send unescaped; escapes aside.
@@ -62,6 +64,7 @@ static CLASS: [u16; 256] = {
             (BRACKETED, is_bracketed),
             (BARE, is_bracketed && !matches!(b, b';' | b',' | b'?' | b'"')),
             (QUOTED, !matches!(b, b'"' | b'\\')),
+            (VERBATIM, !matches!(b, b'"' | b'\\' | 0..=0x1f | 0x7f)),
             (URIC, is_uric),
             (USER, is_uric && !matches!(b, b'%' | b'@' | b':' | b'[' | b']')),
             (URI_PARAM, is_uric && !matches!(b, b'%' | b'@' | b',' | b';' | b'?' | b'=')),
@@ -229,6 +232,21 @@ pub(crate) fn find_near(bytes: &[u8], b: u8) -> Option<usize> {
     rest.iter().position(|&r| r == b).map(|i| bytes.len() - rest.len() + i)
 }
 
+/// Where the first of any of `octets` is in `bytes`, a block at a time.
+#[inline]
+pub(crate) fn find_any<const N: usize>(bytes: &[u8], octets: [u8; N]) -> Option<usize> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let block = scan::block(&bytes[at..]);
+        let found = octets.iter().fold(0, |found, &octet| found | scan::equal(&block, octet));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize);
+        }
+        at += scan::BLOCK;
+    }
+    None
+}
+
 /// A place in a header's value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'b> {
@@ -332,14 +350,13 @@ impl<'b> Cursor<'b> {
         let all = self.rest;
         let mut rest = all.strip_prefix(b"\"")?;
         loop {
-            match rest {
+            match &rest[find_any(rest, [b'"', b'\\'])?..] {
                 [b'"', after @ ..] => {
                     self.rest = after;
                     return Some(&all[..all.len() - after.len()]);
                 }
-                [b'\\', escaped, after @ ..] if *escaped != b'\r' && *escaped != b'\n' => rest = after,
-                [b'\\', ..] | [] => return None,
-                [_, after @ ..] => rest = after,
+                [_, escaped, after @ ..] if *escaped != b'\r' && *escaped != b'\n' => rest = after,
+                _ => return None,
             }
         }
     }
@@ -378,8 +395,22 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_several_octets_is_found() {
+        let text = b"0123456789abcdef\"0123456789abcdef01\\3456789\"";
+        for from in 0..text.len() {
+            for to in from..=text.len() {
+                let part = &text[from..to];
+                let expected = part.iter().position(|b| matches!(b, b'"' | b'\\'));
+                assert_eq!(find_any(part, [b'"', b'\\']), expected);
+            }
+        }
+    }
+
+    #[test]
     fn every_class_has_what_the_blocks_pass_over() {
-        let all = [TOKEN, HOST, VALUE, DISPLAY, WORD, BRACKETED, BARE, URIC, USER, URI_PARAM, URI_HEADER];
+        let all = [
+            TOKEN, HOST, VALUE, DISPLAY, WORD, BRACKETED, BARE, QUOTED, VERBATIM, URIC, USER, URI_PARAM, URI_HEADER,
+        ];
         for octet in 0..=u8::MAX {
             let block = [octet; scan::BLOCK];
             for class in all {

@@ -119,12 +119,16 @@ fn hex_half(n: u32) -> [u8; 8] {
 }
 
 impl Octets for Vec<u8> {
+    // Inlined, so that a literal is a store or two.
+    #[inline]
     fn put(&mut self, octets: &[u8]) {
         self.extend_from_slice(octets);
     }
 }
 
 impl Octets for BumpVec<'_, u8> {
+    // Inlined, so that a literal is a store or two.
+    #[inline]
     fn put(&mut self, octets: &[u8]) {
         self.extend_from_slice_copy(octets);
     }

@@ -3,7 +3,7 @@
 use super::{
     Algorithm, Covered, DigestError, Ha1, Hash, Param, Qop,
     params::{Params, Writer},
-    response,
+    respond,
 };
 use crate::Octets;
 use std::{borrow::Cow, io::Write};
@@ -97,8 +97,18 @@ impl<'b> Credentials<'b> {
     /// and wrong ones. Says nothing of the nonce, the realm or the account: those are the caller's to check.
     pub fn verify(&self, ha1: &Ha1, method: &[u8], body: &[u8]) -> bool {
         let covered = Covered { method, uri: &self.uri, body };
-        let expected = response(ha1, &self.nonce, self.protection.as_ref(), &covered);
+        self.verify_hashed(ha1, &covered.hash(ha1.algorithm(), self.qop()))
+    }
+
+    /// The same with H(A2) in place of what it is made of: [`Covered::hash`] by the algorithm of `ha1`.
+    pub fn verify_hashed(&self, ha1: &Ha1, ha2: &Hash) -> bool {
+        let expected = respond(ha1, &self.nonce, self.protection.as_ref(), ha2);
         self.algorithm == ha1.algorithm() && bool::from(expected.ct_eq(&self.response))
+    }
+
+    /// What the response covers; None as in RFC 2069.
+    pub fn qop(&self) -> Option<Qop> {
+        self.protection.as_ref().map(|protection| protection.qop)
     }
 
     /// Writes the value of the header field. CR and LF in a text, which no quoted string may hold, become spaces.

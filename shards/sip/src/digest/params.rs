@@ -3,7 +3,7 @@
 use super::DigestError;
 use crate::{
     Octets,
-    lex::{Cursor, is_lws, span},
+    lex::{Cursor, VERBATIM, find_any, is_lws, is_word, span},
 };
 use std::{borrow::Cow, fmt};
 
@@ -44,23 +44,19 @@ impl Param {
 
     /// In any case.
     fn from_name(name: &[u8]) -> Option<Self> {
-        let mut lower = [0; "algorithm".len()];
-        let lower = lower.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        Some(match &*lower {
-            b"algorithm" => Self::Algorithm,
-            b"cnonce" => Self::Cnonce,
-            b"nc" => Self::Nc,
-            b"nonce" => Self::Nonce,
-            b"opaque" => Self::Opaque,
-            b"qop" => Self::Qop,
-            b"realm" => Self::Realm,
-            b"response" => Self::Response,
-            b"stale" => Self::Stale,
-            b"uri" => Self::Uri,
-            b"userhash" => Self::Userhash,
-            b"username" => Self::Username,
+        Some(match name.len() {
+            2 if is_word(name, "nc") => Self::Nc,
+            3 if is_word(name, "qop") => Self::Qop,
+            3 if is_word(name, "uri") => Self::Uri,
+            5 if is_word(name, "nonce") => Self::Nonce,
+            5 if is_word(name, "realm") => Self::Realm,
+            5 if is_word(name, "stale") => Self::Stale,
+            6 if is_word(name, "cnonce") => Self::Cnonce,
+            6 if is_word(name, "opaque") => Self::Opaque,
+            8 if is_word(name, "response") => Self::Response,
+            8 if is_word(name, "userhash") => Self::Userhash,
+            8 if is_word(name, "username") => Self::Username,
+            9 if is_word(name, "algorithm") => Self::Algorithm,
             _ => return None,
         })
     }
@@ -162,7 +158,7 @@ fn unquote(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(inner) = raw.strip_prefix(b"\"").and_then(|r| r.strip_suffix(b"\"")) else {
         return Some(Cow::Borrowed(raw));
     };
-    if memchr::memchr3(b'\\', b'\r', b'\n', inner).is_none() {
+    if find_any(inner, [b'\\', b'\r', b'\n']).is_none() {
         return Some(Cow::Borrowed(inner));
     }
     let (mut text, mut rest) = (Vec::with_capacity(inner.len()), inner);
@@ -212,7 +208,7 @@ impl<'o, O: Octets> Writer<'o, O> {
     pub(super) fn quoted(&mut self, param: Param, text: &[u8]) -> &mut Self {
         self.bare(param, b"\"");
         let mut rest = text;
-        while let [octet, after @ ..] = &rest[span(rest, is_plain)..] {
+        while let [octet, after @ ..] = &rest[VERBATIM.span(rest)..] {
             self.out.put(&rest[..rest.len() - after.len() - 1]);
             match octet {
                 // §25.1: not even an escape may hold them, and a header field ends at one.
@@ -225,9 +221,4 @@ impl<'o, O: Octets> Writer<'o, O> {
         self.out.put(b"\"");
         self
     }
-}
-
-/// Whether an octet stands for itself in a quoted string: qdtext without its line ends, and the blank (§25.1).
-fn is_plain(b: u8) -> bool {
-    !matches!(b, b'"' | b'\\' | 0..=0x1f | 0x7f)
 }
