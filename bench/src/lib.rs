@@ -4,7 +4,7 @@
 //! [`load`] and from its [`sources`], to a [`server`] under test (the switch, a [`rival`], or the null forwarder of
 //! [`floor`]), whose CPU time and memory [`process`] reads; [`compare`] puts the figures side by side and against the
 //! [`goals`], and [`sweep`] tells with a [`plot`] how latency grows, [`spread`]
-//! who of several shards does the work. [`calls`] are complete ones, with phones at both ends;
+//! who of several shards does the work, [`pauses`] what the machine itself adds to latencies. [`calls`] are complete ones, with phones at both ends;
 //! [`waiting`], [`isolation`], [`callbacks`] and [`kills`] make them under hard conditions, or find how long others wait
 //! [`beside`] them. Everything stays on the loopback, and every run has a bound in messages and in time.
 #![expect(clippy::disallowed_methods, reason = "a load generator is all edge: clocks, sockets and files are its work")]
@@ -21,6 +21,7 @@ pub mod kills;
 pub mod load;
 pub mod message;
 pub mod mmsg;
+pub mod pauses;
 pub mod plot;
 pub mod process;
 pub mod rival;

@@ -20,6 +20,7 @@ use bench::{
     load::{self, Load, Outcome, Workload},
     message::{self, Kind, Method},
     mmsg,
+    pauses::Watch,
     process::Cpu,
     rival::Kamailio,
     server::{Cores, Floor, Place, Probe, Ringswitch, Running, Scene, Server, free_port},
@@ -47,6 +48,8 @@ enum Subcommands {
     Compare(CompareArgs),
     /// One short pass of every floor under load, which tells whether the bench works.
     Quick(QuickArgs),
+    /// Tells how often, and for how long, this machine takes a core away: no latency here is better than that.
+    Pauses(PausesArgs),
     /// Makes complete calls through a switch: what a call costs, or what an established one takes of memory.
     Calls(commands::CallsArgs),
     /// Lets calls wait in a plan's dial command, and tells the memory of each.
@@ -234,6 +237,28 @@ struct CompareArgs {
 }
 
 #[derive(Args)]
+struct PausesArgs {
+    /// The core that is watched: the server's.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+    /// A core that is kept busy meanwhile: the generator's.
+    #[arg(long)]
+    beside: Option<usize>,
+    /// How long the core works at a time, and then sleeps.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    spell_usecs: u64,
+    /// How long it is watched.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// The shortest pause that counts.
+    #[arg(long, default_value_t = 1000)]
+    shortest_usecs: u64,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct QuickArgs {
     /// Messages a second.
     #[arg(long, default_value_t = 2_000.0)]
@@ -252,6 +277,7 @@ fn main() -> ExitCode {
         Subcommands::Floor(args) => run_floor(&args),
         Subcommands::Compare(args) => run_compare(&args),
         Subcommands::Quick(args) => run_quick(&args),
+        Subcommands::Pauses(args) => run_pauses(&args),
         Subcommands::Calls(args) => args.run(),
         Subcommands::Waiting(args) => args.run(),
         Subcommands::Isolation(args) => args.run(),
@@ -393,6 +419,18 @@ fn contender<S: Server>([open, challenging, dispatching]: &[S; 3]) -> Contender<
 struct Pass {
     way: String,
     outcome: Outcome,
+}
+
+fn run_pauses(args: &PausesArgs) -> Result<()> {
+    ensure!(args.seconds > 0.0 && args.seconds <= 3600.0, "--seconds is at most an hour, and more than nothing");
+    let watch = Watch {
+        core: args.core,
+        beside: args.beside,
+        spell: Duration::from_micros(args.spell_usecs),
+        span: Duration::from_secs_f64(args.seconds),
+        shortest: Duration::from_micros(args.shortest_usecs),
+    };
+    print(&watch.run()?, args.json)
 }
 
 fn run_quick(args: &QuickArgs) -> Result<()> {

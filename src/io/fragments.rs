@@ -46,12 +46,11 @@ impl Fragments {
         refusal.raw_os_error() == Some(libc::EMSGSIZE) && self.forbids.get(usize::from(listener)) == Some(&true)
     }
 
-    /// Lets long datagrams be fragmented, or no longer.
-    pub(super) fn allow(&self, yes: bool) {
+    /// Lets long datagrams of that listener be fragmented, or no longer.
+    pub(super) fn allow(&self, listener: u16, yes: bool) {
         let way = if yes { Ipv4PathMtuDiscovery::WANT } else { Ipv4PathMtuDiscovery::DO };
-        for (socket, _) in self.sockets.iter().zip(&self.forbids).filter(|&(_, &forbids)| forbids) {
-            // A socket that has once taken the option takes it again.
-            let _ = socket.as_ref().map(|socket| set_ip_mtu_discover(socket, way));
-        }
+        let socket = self.sockets.get(usize::from(listener)).and_then(Option::as_ref);
+        // A socket that has once taken the option takes it again.
+        let _ = socket.map(|socket| set_ip_mtu_discover(socket, way));
     }
 }

@@ -221,9 +221,12 @@ impl Datagrams {
         let too_long = failed.extract_if(before.., |(index, error)| self.fragments.may_carry(listener(*index), error));
         let too_long: Vec<u32> = too_long.map(|(index, _)| index).collect();
         if !too_long.is_empty() {
-            self.fragments.allow(true);
+            let mut listeners: Vec<u16> = too_long.iter().map(|&index| listener(index)).collect();
+            listeners.sort_unstable();
+            listeners.dedup();
+            listeners.iter().for_each(|&listener| self.fragments.allow(listener, true));
             let sent = self.send_alone(ring, outgoing, &too_long, completions, failed);
-            self.fragments.allow(false);
+            listeners.iter().for_each(|&listener| self.fragments.allow(listener, false));
             sent?;
         }
         for (train, error) in refused {

@@ -41,7 +41,11 @@ pub struct Table {
 
 impl Table {
     pub fn new(record_route: bool, directory: &Path) -> anyhow::Result<Self> {
-        Self::with(record_route, registrar::Settings { authenticate: false, ..registrar::Settings::default() }, directory)
+        Self::with(
+            record_route,
+            registrar::Settings { authenticate: false, ..registrar::Settings::default() },
+            directory,
+        )
     }
 
     /// One that challenges REGISTERs for MD5, and has accounts for so many users.

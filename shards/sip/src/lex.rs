@@ -408,9 +408,8 @@ mod tests {
 
     #[test]
     fn every_class_has_what_the_blocks_pass_over() {
-        let all = [
-            TOKEN, HOST, VALUE, DISPLAY, WORD, BRACKETED, BARE, QUOTED, VERBATIM, URIC, USER, URI_PARAM, URI_HEADER,
-        ];
+        let all =
+            [TOKEN, HOST, VALUE, DISPLAY, WORD, BRACKETED, BARE, QUOTED, VERBATIM, URIC, USER, URI_PARAM, URI_HEADER];
         for octet in 0..=u8::MAX {
             let block = [octet; scan::BLOCK];
             for class in all {
