@@ -70,8 +70,13 @@ fn main() -> anyhow::Result<()> {
         _ => Table::new(work == Work::RecordRoute, directory.path())?,
     };
     for first in (0..users).step_by(TURN as usize) {
-        let some: Vec<_> = (first..users.min(first + TURN)).map(|user| register(user, 1)).collect();
-        assert_eq!(table.sent(&some).len(), some.len());
+        let some = first..users.min(first + TURN);
+        let mut requests: Vec<_> = some.clone().map(|user| register(user, 1)).collect();
+        if matches!(work, Work::Challenge | Work::Digest) {
+            let challenges = some.zip(table.sent(&requests));
+            requests = challenges.map(|(user, challenge)| answered(user, 1, &challenge)).collect();
+        }
+        assert_eq!(table.sent(&requests).len(), requests.len());
     }
 
     let mut best = Duration::MAX;

@@ -48,7 +48,7 @@ enum Subcommands {
     Compare(CompareArgs),
     /// One short pass of every floor under load, which tells whether the bench works.
     Quick(QuickArgs),
-    /// Tells how often, and for how long, this machine takes a core away: no latency here is better than that.
+    /// Tells how often, and for how long, this machine takes a core away, which is in every latency measured here.
     Pauses(PausesArgs),
     /// Makes complete calls through a switch: what a call costs, or what an established one takes of memory.
     Calls(commands::CallsArgs),

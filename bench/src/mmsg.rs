@@ -11,7 +11,7 @@ use std::{
     ptr,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -34,6 +34,7 @@ pub fn bind(port: u16) -> Result<UdpSocket> {
 
 /// Confines this thread, and every process that it starts afterwards, to one core.
 pub fn pin(core: usize) -> Result<()> {
+    ensure!(core < CpuSet::MAX_CPU, "there is no core {core}");
     let mut cores = CpuSet::new();
     cores.set(core);
     sched_setaffinity(None, &cores).with_context(|| format!("this machine does not grant core {core}"))

@@ -33,13 +33,13 @@ pub struct Watch {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Pauses {
     /// How many there were.
-    pub count: u32,
-    /// The longest, in microseconds.
-    pub longest_us: u64,
-    /// All of them together, in microseconds.
-    pub all_us: u64,
-    /// How long the core was watched, in microseconds.
-    pub span_us: u64,
+    pub count: u64,
+    /// The longest.
+    pub longest: Duration,
+    /// All of them together.
+    pub all: Duration,
+    /// How long the core was watched.
+    pub span: Duration,
 }
 
 impl Watch {
@@ -49,29 +49,29 @@ impl Watch {
         thread::scope(|scope| {
             let busy = self.beside.map(|core| {
                 let done = &done;
-                scope.spawn(move || -> Result<()> {
-                    mmsg::pin(core)?;
-                    while !done.load(Relaxed) {
+                scope.spawn(move || {
+                    let pinned = mmsg::pin(core);
+                    while pinned.is_ok() && !done.load(Relaxed) {
                         std::hint::spin_loop();
                     }
-                    Ok(())
+                    done.store(true, Relaxed);
+                    pinned
                 })
             });
-            let watched = scope.spawn(|| {
-                mmsg::pin(self.core)?;
-                Ok(self.look())
-            });
-            let pauses = watched.join().expect("it does not panic");
+            let watched = scope.spawn(|| mmsg::pin(self.core).map(|()| self.look(&done))).join();
             done.store(true, Relaxed);
-            busy.map_or(Ok(()), |busy| busy.join().expect("it does not panic"))?;
-            pauses
+            if let Some(busy) = busy {
+                busy.join().expect("it does not panic")?;
+            }
+            watched.expect("it does not panic")
         })
     }
 
-    fn look(&self) -> Pauses {
+    /// Works and sleeps until the time is up, or there is no use in it.
+    fn look(&self, done: &AtomicBool) -> Pauses {
         let begun = Instant::now();
         let mut pauses = Pauses::default();
-        while begun.elapsed() < self.span {
+        while begun.elapsed() < self.span && !done.load(Relaxed) {
             let (mut last, works_until) = (Instant::now(), Instant::now() + self.spell);
             while last < works_until {
                 let now = Instant::now();
@@ -81,7 +81,7 @@ impl Watch {
             thread::sleep(self.spell);
             pauses.note(last.elapsed().saturating_sub(self.spell), self.shortest);
         }
-        pauses.span_us = begun.elapsed().as_micros() as u64;
+        pauses.span = begun.elapsed();
         pauses
     }
 }
@@ -89,24 +89,19 @@ impl Watch {
 impl Pauses {
     fn note(&mut self, pause: Duration, shortest: Duration) {
         if pause >= shortest {
-            let us = pause.as_micros() as u64;
             self.count += 1;
-            self.longest_us = self.longest_us.max(us);
-            self.all_us += us;
+            self.longest = self.longest.max(pause);
+            self.all += pause;
         }
     }
 }
 
 impl fmt::Display for Pauses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, longest_us, all_us, span_us } = *self;
-        let share = 100.0 * all_us as f64 / span_us.max(1) as f64;
-        writeln!(
-            f,
-            "{count} pauses in {:.1} s, the longest {:.2} ms; {share:.2} % of the time in all",
-            span_us as f64 / 1e6,
-            longest_us as f64 / 1e3
-        )
+        let Self { count, longest, all, span } = *self;
+        let share = 100.0 * all.as_secs_f64() / span.as_secs_f64().max(f64::MIN_POSITIVE);
+        let (longest, span) = (1e3 * longest.as_secs_f64(), span.as_secs_f64());
+        writeln!(f, "{count} pauses in {span:.1} s, the longest {longest:.2} ms; {share:.2} % of the time in all")
     }
 }
 
@@ -114,9 +109,17 @@ impl fmt::Display for Pauses {
 mod tests {
     use super::*;
 
+    const WATCH: Watch = Watch {
+        core: 0,
+        beside: None,
+        spell: Duration::from_millis(1),
+        span: Duration::from_millis(20),
+        shortest: Duration::ZERO,
+    };
+
     #[test]
     fn a_pause_is_what_is_long_enough() {
-        let mut pauses = Pauses { span_us: 1_000_000, ..Pauses::default() };
+        let mut pauses = Pauses { span: Duration::from_secs(1), ..Pauses::default() };
         for us in [999, 1_000, 4_000, 20] {
             pauses.note(Duration::from_micros(us), Duration::from_millis(1));
         }
@@ -124,16 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn a_core_is_watched_as_long_as_is_asked_for() {
-        let watch = Watch {
-            core: 0,
-            beside: None,
-            spell: Duration::from_micros(50),
-            span: Duration::from_millis(20),
-            shortest: Duration::ZERO,
-        };
-        let pauses = watch.run().unwrap();
-        // Each look counts, so the core was watched all the time but for what it slept as asked for.
-        assert!(pauses.span_us >= 20_000 && pauses.all_us >= pauses.span_us / 4, "{pauses:?}");
+    fn a_core_is_watched_all_the_time_that_is_asked_for() {
+        // With every look a pause, all of the time is one, but for what was slept as asked for: as much as was worked.
+        let pauses = WATCH.run().unwrap();
+        assert!(pauses.span >= WATCH.span && pauses.count > 20, "{pauses:?}");
+        assert!(pauses.all >= pauses.span / 3 && pauses.all < pauses.span, "{pauses:?}");
+    }
+
+    #[test]
+    fn a_core_that_is_not_there_is_an_error_at_once() {
+        let long = Watch { span: Duration::from_secs(3600), ..WATCH };
+        for watch in [Watch { core: 100_000, beside: Some(0), ..long }, Watch { beside: Some(100_000), ..long }] {
+            assert!(watch.run().unwrap_err().to_string().contains("core 100000"));
+        }
     }
 }

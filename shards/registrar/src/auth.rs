@@ -1,8 +1,8 @@
 //! Digest authentication as a server and as a proxy (RFC 3261 §22; RFC 7616; RFC 8760).
 //!
 //! Nonces are signed, so a challenge leaves nothing behind: the text of a nonce is the second of its issue, its number and
-//! a keyed hash of both, the run of the process, the Call-ID and the realm. 64 bits of SipHash are enough for that: who forged
-//! one could choose how old his nonce is, and would still have to know the password. A nonce holds for one Call-ID, whose messages all
+//! a keyed hash of both, the run of the process, the Call-ID and the realm. 64 bits of SipHash are enough for that: who
+//! has heard a REGISTER and wants it taken once more, in another Call-ID or after a restart, guesses once in 2^64 a try. A nonce holds for one Call-ID, whose messages all
 //! come to one shard; there [`replay`](crate::replay) counts its uses. A client that carries a nonce over to another
 //! Call-ID, or past a restart, is told `stale=true` and answers anew without asking its user.
 //!

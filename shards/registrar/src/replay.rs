@@ -132,6 +132,15 @@ mod tests {
     }
 
     #[test]
+    fn in_a_full_table_an_older_nonce_serves_once_and_no_later_one_goes() {
+        let mut replay = Replay::new(1);
+        assert_eq!(replay.judge(nonce(5, 2), 1, 0), Verdict::Sound);
+        assert_eq!(replay.judge(nonce(5, 1), 1, 0), Verdict::Sound);
+        assert_eq!(replay.judge(nonce(5, 1), 2, 1), Verdict::Forgotten);
+        assert_eq!(replay.judge(nonce(5, 2), 2, 1), Verdict::Sound);
+    }
+
+    #[test]
     fn expired_nonces_take_no_room() {
         let mut replay = Replay::new(8);
         for issued in 1..=4 {

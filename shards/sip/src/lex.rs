@@ -235,6 +235,7 @@ pub(crate) fn find_near(bytes: &[u8], b: u8) -> Option<usize> {
 /// Where the first of any of `octets` is in `bytes`, a block at a time.
 #[inline]
 pub(crate) fn find_any<const N: usize>(bytes: &[u8], octets: [u8; N]) -> Option<usize> {
+    debug_assert!(!octets.contains(&0), "zeros stand behind the last block");
     let mut at = 0;
     while at < bytes.len() {
         let block = scan::block(&bytes[at..]);

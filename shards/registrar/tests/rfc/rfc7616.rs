@@ -146,6 +146,20 @@ fn a_retransmission_is_no_replay_but_the_same_from_elsewhere_is() {
 }
 
 #[test]
+fn what_stands_behind_the_credentials_is_of_the_request_too() {
+    let mut switch = switch();
+    let challenge = switch.answer(&Register::new().text());
+    let register = with_credentials(&challenge, "secret", 1, 2).text();
+    let begin = register.find("Authorization:").unwrap();
+    let end = begin + register[begin..].find("\r\n").unwrap() + 2;
+    let (line, rest) = (&register[begin..end], [&register[..begin], &register[end..]].concat());
+    let register = rest.replacen("\r\n", &format!("\r\n{line}"), 1);
+    assert!(register.find("Authorization:") < register.find("Contact:"));
+    assert_eq!(status(&switch.answer(&register)), 200);
+    assert!(is_stale(&switch.answer(&register.replace("192.0.2.5>", "203.0.113.66>"))));
+}
+
+#[test]
 fn when_too_many_nonces_are_in_use_the_oldest_is_stale() {
     let mut switch = switch_with(|s| s.max_nonces = 2);
     let challenges = [1, 2, 3].map(|cseq| switch.answer(&Register::new().cseq(cseq).text()));
