@@ -414,13 +414,6 @@ fn contender<S: Server>([open, challenging, dispatching]: &[S; 3]) -> Contender<
     Contender { open, challenging, dispatching }
 }
 
-/// One floor under one load.
-#[derive(Serialize)]
-struct Pass {
-    way: String,
-    outcome: Outcome,
-}
-
 fn run_pauses(args: &PausesArgs) -> Result<()> {
     ensure!(args.seconds > 0.0 && args.seconds <= 3600.0, "--seconds is at most an hour, and more than nothing");
     let watch = Watch {
@@ -431,6 +424,13 @@ fn run_pauses(args: &PausesArgs) -> Result<()> {
         shortest: Duration::from_micros(args.shortest_usecs),
     };
     print(&watch.run()?, args.json)
+}
+
+/// One floor under one load.
+#[derive(Serialize)]
+struct Pass {
+    way: String,
+    outcome: Outcome,
 }
 
 fn run_quick(args: &QuickArgs) -> Result<()> {

@@ -44,19 +44,19 @@ impl Param {
 
     /// In any case.
     fn from_name(name: &[u8]) -> Option<Self> {
-        Some(match name.len() {
-            2 if is_word(name, "nc") => Self::Nc,
-            3 if is_word(name, "qop") => Self::Qop,
-            3 if is_word(name, "uri") => Self::Uri,
-            5 if is_word(name, "nonce") => Self::Nonce,
-            5 if is_word(name, "realm") => Self::Realm,
-            5 if is_word(name, "stale") => Self::Stale,
-            6 if is_word(name, "cnonce") => Self::Cnonce,
-            6 if is_word(name, "opaque") => Self::Opaque,
-            8 if is_word(name, "response") => Self::Response,
-            8 if is_word(name, "userhash") => Self::Userhash,
-            8 if is_word(name, "username") => Self::Username,
-            9 if is_word(name, "algorithm") => Self::Algorithm,
+        Some(match name {
+            _ if is_word(name, "nc") => Self::Nc,
+            _ if is_word(name, "qop") => Self::Qop,
+            _ if is_word(name, "uri") => Self::Uri,
+            _ if is_word(name, "nonce") => Self::Nonce,
+            _ if is_word(name, "realm") => Self::Realm,
+            _ if is_word(name, "stale") => Self::Stale,
+            _ if is_word(name, "cnonce") => Self::Cnonce,
+            _ if is_word(name, "opaque") => Self::Opaque,
+            _ if is_word(name, "response") => Self::Response,
+            _ if is_word(name, "userhash") => Self::Userhash,
+            _ if is_word(name, "username") => Self::Username,
+            _ if is_word(name, "algorithm") => Self::Algorithm,
             _ => return None,
         })
     }
