@@ -117,6 +117,42 @@ fn datagrams_of_one_turn_arrive_whole_and_in_order_with_and_without_trains() {
 }
 
 #[test]
+fn what_has_come_at_once_is_taken_up_in_turns_and_in_order() {
+    const SENT: usize = 3000;
+    for trains in [true, false] {
+        let (told, tells) = channel();
+        let (go_on, goes_on) = channel();
+        let cores = Mutex::new(Some(Turns { told, goes_on }));
+        let far = Settings { trains, receive_octets: 8 << 20, ..settings([udp("127.0.0.1:0")]) };
+        let far = Switch::start(far, |_| cores.lock().unwrap().take().unwrap());
+        let (tell, _back) = channel();
+        let parts: Vec<Vec<u8>> = (0..SENT).map(|n| format!("{n:04}").repeat(50).into_bytes()).collect();
+        let near = Switch::start(Settings { trains, ..settings([udp("127.0.0.1:0")]) }, |_| Scatter {
+            parts: parts.clone(),
+            to: far.addresses[0],
+            slack: None,
+            tell: tell.clone(),
+        });
+        let phone = phone("127.0.0.1:0");
+        phone.send_to(b"stick", far.addresses[0]).unwrap();
+        assert!(tells.recv_timeout(PATIENCE).unwrap().is_empty());
+        phone.send_to(b"go on", near.addresses[0]).unwrap();
+        poll(|| (near.count().sent == SENT as u64).then_some(()));
+        near.end();
+        go_on.send(()).unwrap();
+        let mut turns: Vec<Vec<usize>> = Vec::new();
+        while turns.iter().map(Vec::len).sum::<usize>() < SENT {
+            turns.push(tells.recv_timeout(PATIENCE).unwrap());
+        }
+        assert_eq!(turns.concat(), (0..SENT).collect::<Vec<_>>());
+        let longest = turns.iter().map(Vec::len).max().unwrap();
+        let least = if trains { 128 } else { 1 };
+        assert!((least..256).contains(&longest), "with trains {trains}: {longest}");
+        assert_eq!(far.end().received, SENT as u64 + 1);
+    }
+}
+
+#[test]
 fn the_cars_of_a_train_that_has_no_route_come_back_one_by_one() {
     let (tell, told) = channel();
     let parts: Vec<Vec<u8>> = (0..20).map(|n| format!("number {n:02}").into_bytes()).collect();
@@ -828,6 +864,27 @@ impl Core for Stuck {
         if batch.iter().any(|message| message.octets == b"stick") {
             self.goes_on.recv_timeout(PATIENCE).unwrap();
         }
+    }
+
+    quiet!(undeliverable);
+    quiet!(settled);
+    quiet!(timers);
+}
+
+/// Handles `stick` for as long as it is not told to go on, and tells the numbers of each turn's messages, of that one none.
+struct Turns {
+    told: Sender<Vec<usize>>,
+    goes_on: Receiver<()>,
+}
+
+impl Core for Turns {
+    fn handle_batch<'t>(&mut self, _: Now, batch: &[Received<'t>], _: &mut Outbox<'t>) {
+        if batch[0].octets == b"stick" {
+            self.told.send(Vec::new()).unwrap();
+            return self.goes_on.recv_timeout(PATIENCE).unwrap();
+        }
+        let number = |message: &Received<'_>| std::str::from_utf8(&message.octets[..4]).unwrap().parse().unwrap();
+        self.told.send(batch.iter().map(number).collect()).unwrap();
     }
 
     quiet!(undeliverable);

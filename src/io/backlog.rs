@@ -1,6 +1,6 @@
 //! What waits in the sockets of a shard's datagram listeners, and what these had no room for.
 //!
-//! A shard that has more to do than time takes some 32 to 64 datagrams a turn, so what comes beyond that is seen nowhere but in the
+//! A shard that has more to do than time takes up so many messages a turn and no more, so what comes beyond that is seen nowhere but in the
 //! sockets (SO_MEMINFO; the kernel's net/core/sock.c). A stream's waits at its peer, whom TCP tells to wait, and is lost by nobody.
 
 use super::stats::Counters;

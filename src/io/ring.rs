@@ -102,6 +102,8 @@ pub struct Completion {
 /// How long an enter waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
+    /// Not at all, and what has arrived stays in the sockets, where it is seen that the shard falls behind.
+    SendOnly,
     /// Not at all.
     No,
     /// For one completion.
@@ -230,8 +232,11 @@ impl Submissions<'_> {
         completions: &mut Vec<Completion>,
         failed: &mut Vec<(u32, io::Error)>,
     ) -> io::Result<()> {
+        let queued = self.uring.submission().len();
         let submitter = self.uring.submitter();
         tolerate(match wait {
+            // SAFETY: what is queued is as `push` demands, and there is no argument.
+            Wait::SendOnly => unsafe { submitter.enter::<()>(queued as u32, 0, 0, None) },
             Wait::No => submitter.submit(),
             Wait::One => submitter.submit_and_wait(1),
             Wait::Batch { count, window } => {

@@ -39,6 +39,11 @@ const BRIEF_DRAIN: Duration = Duration::from_millis(250);
 /// How often a shard that drains looks whether the others still have something for it.
 const DRAIN_STEP: Duration = Duration::from_millis(2);
 
+/// Messages that a turn takes up, or those of its last receive more: what has come beyond them waits for the next one. An enter that
+/// finds a backlog brings thousands. As many in one turn would push each other out of the processor's caches, leave late, and
+/// keep timers and the next look at the backlog waiting.
+const BATCH: usize = 128;
+
 /// Octets that the messages of a full turn take, or nearly so.
 const ARENA: usize = 2 << 20;
 
@@ -128,10 +133,8 @@ pub(crate) struct Shard<C: Core> {
     room: Vec<u32>,
     records: Vec<u8>,
     next_ticket: u64,
-    /// What the last enter brought, and the datagrams that it could not send.
+    /// What the enters have brought and no turn has taken up, and the datagrams that the last one could not send.
     completions: Vec<Completion>,
-    /// The list of the turn before, emptied, to be filled again.
-    spare: Vec<Completion>,
     failed: Vec<(u32, io::Error)>,
     /// What the streams could not send in the turn before.
     returned: Vec<Returned>,
@@ -177,7 +180,6 @@ impl<C: Core> Shard<C> {
             records: Vec::new(),
             next_ticket: 1,
             completions: Vec::new(),
-            spare: Vec::new(),
             failed: Vec::new(),
             returned: Vec::new(),
             count: Counters::default(),
@@ -214,7 +216,6 @@ impl<C: Core> Shard<C> {
     fn turn(&mut self) -> io::Result<()> {
         let Self { core, parts, datagrams, streams, count, .. } = self;
         let now = read_clock(parts.started);
-        let mut arrived = std::mem::replace(&mut self.completions, std::mem::take(&mut self.spare));
         // When an enter fails, what is queued is handed in as the ring is dropped. Whatever sends borrow from stays as long; this, too.
         let returned = ManuallyDrop::new(std::mem::take(&mut self.returned));
         let (buffers, mut ring) = self.ring.split();
@@ -222,8 +223,13 @@ impl<C: Core> Shard<C> {
         let mut out = Outbox::new(&self.arena, &mut self.room, &mut self.records, &mut self.next_ticket);
 
         // Receive.
-        let mut arrivals = Arrivals::new(&self.arena, arrived.len());
-        for completion in &arrived {
+        let mut arrivals = Arrivals::new(&self.arena, self.completions.len());
+        let mut taken_up = 0;
+        for completion in &self.completions {
+            if arrivals.batch.len() >= BATCH {
+                break;
+            }
+            taken_up += 1;
             let octets = buffers.octets(completion);
             match completion.op {
                 Op::ReceiveDatagram { listener } => {
@@ -316,7 +322,7 @@ impl<C: Core> Shard<C> {
         parts.stats.publish(count);
 
         // Send, and wait.
-        self.window.note(now.monotonic, arrived.len());
+        self.window.note(now.monotonic, taken_up);
         let longest = if self.drain_began.is_some() { DRAIN_STEP } else { LONGEST_WAIT };
         let latest = Some(now.monotonic + longest);
         let due =
@@ -329,7 +335,9 @@ impl<C: Core> Shard<C> {
             || parts.journal.as_ref().is_some_and(JournalLink::has_settlement)
             || self.drain_began.is_none() && parts.stop.is_asked()
             || parts.stop.is_immediate();
-        let wait = if has_more {
+        let wait = if taken_up < self.completions.len() {
+            Wait::SendOnly
+        } else if has_more {
             Wait::No
         } else {
             self.alarm.set(&mut ring, now.monotonic, due)?;
@@ -355,8 +363,7 @@ impl<C: Core> Shard<C> {
         drop(ManuallyDrop::into_inner(returned));
         self.arena.reset();
         parts.inward.release();
-        self.ring.give_back(arrived.drain(..));
-        self.spare = arrived;
+        self.ring.give_back(self.completions.drain(..taken_up));
         Ok(())
     }
 }

@@ -186,7 +186,8 @@ impl Datagrams {
             let cars = self.trains.cars(train).map(|car| &outgoing[car as usize]);
             self.sends.push(ring, train, cars.map(|car| (car, self.trains.blanks(train, car))), op)?;
         }
-        ring.enter(if failed.is_empty() { wait } else { Wait::No }, completions, &mut self.unsent)?;
+        let wait = if failed.is_empty() || wait == Wait::SendOnly { wait } else { Wait::No };
+        ring.enter(wait, completions, &mut self.unsent)?;
         self.sends.clear();
         if !self.unsent.is_empty() {
             self.send_again(ring, outgoing, completions, failed)?;
