@@ -62,8 +62,9 @@ fn a_flood_of_calls_is_kept_from_those_that_an_application_server_has() {
     wait_until("it says that it is over", || told().last().is_some_and(|line| line.contains("taken on again")));
 }
 
-/// Floods a switch that has little of the core `theirs`: what is under way and all new requests but some get through, and a moment
-/// after the flood all do. (With `overload.patience_msecs` so long that it refuses nobody, most of what is under way is lost.)
+/// Floods a switch that has little of the core `theirs`: what is under way and some of the new requests get through, and a moment
+/// after the flood all do. The rate is sought for which that holds and many are refused: where the machine has become slower, to
+/// receive is too much already. (With `overload.patience_msecs` so long that it refuses nobody there is none.)
 fn survives<'h>(home: &'h Home, asked: Asked, ours: usize, theirs: usize) -> Switch<'h> {
     let _alone = FLOODS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut switch = home.start();

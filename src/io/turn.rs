@@ -223,7 +223,7 @@ impl<C: Core> Shard<C> {
         let mut out = Outbox::new(&self.arena, &mut self.room, &mut self.records, &mut self.next_ticket);
 
         // Receive.
-        let mut arrivals = Arrivals::new(&self.arena, self.completions.len());
+        let mut arrivals = Arrivals::new(&self.arena, self.completions.len().min(BATCH));
         let mut taken_up = 0;
         for completion in &self.completions {
             if arrivals.batch.len() >= BATCH {

@@ -309,7 +309,10 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
         let mut octets = [start, &lines.concat(), body].concat().into_bytes();
         let length = octets.len();
         for (at, octet) in damage {
-            octets[at.index(length.max(1))] = octet;
+            // There may be none to damage.
+            if let Some(place) = octets.get_mut(at.index(length.max(1))) {
+                *place = octet;
+            }
         }
         octets.extend(iter::repeat_n(b'z', rest));
         // The largest datagram (RFC 768, RFC 791).
